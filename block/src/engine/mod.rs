@@ -1,0 +1,1 @@
+//! I/O threads and the system calls that they make.

@@ -1,0 +1,16 @@
+//! Cairn's block layer: one graph of image formats, filters and protocols.
+//!
+//! Programs open a [`graph::Node`] by name or options and use it through a [`graph::Backend`];
+//! each node is one instance of a [`driver::Driver`]. I/O runs on [`engine`] threads.
+
+pub mod buf;
+pub mod driver;
+pub mod engine;
+pub mod error;
+pub mod formats;
+pub mod graph;
+pub mod options;
+pub mod protocols;
+
+pub use buf::{IoBuf, IoBufMut};
+pub use error::{Error, Op, Result};

@@ -1,0 +1,1 @@
+//! Protocols: the leaves of the graph, which reach storage.

@@ -1,0 +1,1 @@
+//! What `cairn-img` does, as a library.

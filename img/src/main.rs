@@ -1,0 +1,3 @@
+//! `cairn-img`: create, inspect, convert, check and compare disk images.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Helpers that every whole-suite test shares.
