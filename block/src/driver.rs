@@ -4,9 +4,10 @@
 //! * **Threads**: any I/O thread may call any method at any time; a future stays on the thread that
 //!   made it (it need not be `Send`), so drivers keep shared state in `Sync` types and never hold a
 //!   blocking lock across an `await`.
-//! * **Requests** arrive checked by the node: inside the node's size, aligned to
-//!   [`Limits::request_alignment`], at most [`Limits::max_transfer`] long, never empty, never a write
-//!   to a read-only node.
+//! * **Requests** arrive checked by the node: aligned to [`Limits::request_alignment`], at most
+//!   [`Limits::max_transfer`] long, never empty, never a write to a read-only node. Reads begin inside
+//!   the node and end at most at its size rounded up to the alignment. Writes stay inside the node,
+//!   except that a protocol (and a filter over it) grows when written beyond its end.
 //! * **Order**: no order holds between requests that overlap in time. A completed flush makes every
 //!   write that completed before the flush began durable, including metadata.
 //! * **Cancellation**: dropping a future may leave the request done, undone or partly done, but
@@ -276,7 +277,12 @@ pub trait Driver: Send + Sync + 'static {
         Limits::default()
     }
 
-    /// Reads `buf.len()` bytes at `offset` and hands the filled buffer back.
+    /// Flags that `write` and `write_zeroes` honour themselves; the node emulates `FUA` by a flush.
+    fn write_flags(&self) -> WriteFlags {
+        WriteFlags::empty()
+    }
+
+    /// Reads `buf.len()` bytes at `offset` and hands the same buffer back, filled.
     fn read(&self, offset: u64, buf: IoBufMut) -> DriverFuture<'_, IoBufMut>;
 
     /// Writes `buf` at `offset`. `flags` holds at most `FUA`.
@@ -458,9 +464,14 @@ pub type MeasureFn = for<'a> fn(
 ) -> DriverFuture<'a, Measure>;
 
 /// All drivers, in the order in which they are probed.
-pub static DRIVERS: &[&DriverInfo] = &[];
+static DRIVERS: &[&DriverInfo] = &[];
+
+/// All drivers, in the order in which they are probed.
+pub fn drivers() -> impl Iterator<Item = &'static DriverInfo> {
+    DRIVERS.iter().copied()
+}
 
 /// Finds a driver by name.
 pub fn find(name: &str) -> Option<&'static DriverInfo> {
-    DRIVERS.iter().copied().find(|d| d.name == name)
+    drivers().find(|d| d.name == name)
 }

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod error;
 pub mod formats;
 pub mod graph;
+pub mod num;
 pub mod options;
 pub mod protocols;
 

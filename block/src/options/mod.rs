@@ -1,5 +1,7 @@
 //! Options: values, their text syntaxes and their typed descriptions.
 
+mod convert;
+
 use std::fmt;
 
 /// A value as options, JSON and QMP carry it.

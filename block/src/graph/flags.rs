@@ -1,0 +1,58 @@
+//! Flags that every node has, and how children inherit them.
+
+use crate::driver::Role;
+
+/// What to do with writes of zeroes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DetectZeroes {
+    /// Write them as they are.
+    #[default]
+    Off,
+    /// Turn them into zero writes.
+    On,
+    /// Turn them into zero writes that may deallocate.
+    Unmap,
+}
+
+/// Flags of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeFlags {
+    /// Writes are refused.
+    pub read_only: bool,
+    /// A protocol opens its storage writable only while something writes.
+    pub auto_read_only: bool,
+    /// Others may do anything to the storage meanwhile; read-only nodes only.
+    pub force_share: bool,
+    /// Bypass the page cache (`cache.direct`).
+    pub direct: bool,
+    /// Ignore flushes (`cache.no-flush`).
+    pub no_flush: bool,
+    /// Discards, and zero writes that may unmap, reach the storage.
+    pub unmap: bool,
+    /// What to do with writes of zeroes.
+    pub detect_zeroes: DetectZeroes,
+    /// Only metadata will be read.
+    pub no_io: bool,
+    /// Backing files are not opened.
+    pub no_backing: bool,
+    /// Opened to be checked: damage that is repairable does not prevent opening.
+    pub check: bool,
+}
+
+impl NodeFlags {
+    /// What a child with `role` starts from; its own options may override.
+    pub fn inherited(self, role: Role) -> NodeFlags {
+        let cow = role.contains(Role::COW);
+        NodeFlags {
+            read_only: self.read_only || cow,
+            auto_read_only: self.auto_read_only && !cow,
+            // Formats decide themselves what reaches their file.
+            unmap: !cow,
+            detect_zeroes: DetectZeroes::Off,
+            no_io: self.no_io && !role.contains(Role::METADATA),
+            no_backing: self.no_backing && !role.contains(Role::DATA),
+            check: false,
+            ..self
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! Opening: from a file name and options to a tree of nodes.
+//!
+//! A node is described by a [`Dict`]: its `driver`, the options that every node has, the driver's own
+//! options, and one entry for each child, either a nested `Dict` or the name of an existing node.
+//! Without a `driver` the format is probed from the first bytes of the `file` child.
+
+use std::sync::Arc;
+
+use super::edge::{Edge, Parent};
+use super::flags::NodeFlags;
+use super::node::Node;
+use super::{Graph, perms};
+use crate::buf::IoBufMut;
+use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
+use crate::error::{Error, Result};
+use crate::options::{Dict, OptionError, Value};
+
+use super::interim::{self as filename, Location, NodeOptions};
+
+/// Bytes that probing looks at.
+const PROBE_BYTES: usize = 512;
+/// Longest chain of backing files that is followed.
+const MAX_CHAIN: usize = 200;
+
+/// What to open: a file name, options, or both.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// File name; may be a `json:` name or begin with a protocol.
+    pub filename: Option<String>,
+    /// Options of the node and, nested, of its children.
+    pub options: Dict,
+    /// Flags that the node has unless its options say otherwise.
+    pub flags: NodeFlags,
+}
+
+impl OpenOptions {
+    /// Opens `filename`, as `format` if that is given.
+    pub fn file(filename: impl Into<String>, format: Option<&str>, flags: NodeFlags) -> Self {
+        let mut options = Dict::default();
+        if let Some(format) = format {
+            options.insert("driver", format);
+        }
+        OpenOptions { filename: Some(filename.into()), options, flags }
+    }
+}
+
+/// Where a node stands in the tree being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    /// On top, a backing file or another image: a format, or a protocol by explicit choice.
+    Image,
+    /// The file below a format: a protocol, or whatever `driver` says.
+    File,
+}
+
+impl Graph {
+    /// Opens a node and everything below it.
+    pub async fn open(self: &Arc<Graph>, what: OpenOptions) -> Result<Arc<Node>> {
+        self.open_node(what, Level::Image, &[]).await
+    }
+
+    async fn open_node(
+        self: &Arc<Graph>,
+        what: OpenOptions,
+        level: Level,
+        chain: &[String],
+    ) -> Result<Arc<Node>> {
+        let OpenOptions { filename, mut options, flags } = what;
+        let mut filename = filename;
+        if let Some(json) = filename.as_deref().and_then(|f| f.strip_prefix("json:")) {
+            let mut described = filename::parse_json(json)?;
+            for (key, value) in options.iter() {
+                described.insert(key, value.clone());
+            }
+            options = described;
+            filename = None;
+        }
+        let common = NodeOptions::take(&mut options)?;
+        let mut flags = flags.with(&common)?;
+        flags.check &= level == Level::Image;
+        let info = common.driver.as_deref().map(find_driver).transpose()?;
+        let name = match &common.node_name {
+            Some(name) => name.clone(),
+            None => self.generated_name(),
+        };
+        let mut context = OpenContext {
+            graph: self,
+            name,
+            filename: String::new(),
+            options,
+            flags,
+            edges: Vec::new(),
+            chain: chain.to_vec(),
+            probed: None,
+        };
+        let info = match info {
+            Some(info) if info.kind == DriverKind::Protocol => {
+                context.locate(filename.as_deref(), Some(info))?;
+                info
+            }
+            Some(info) => {
+                context.name_file_child(filename);
+                info
+            }
+            None if level == Level::File || is_protocol_description(&context.options) => {
+                context.locate(filename.as_deref(), None)?
+            }
+            None => {
+                context.name_file_child(filename);
+                context.probe().await?
+            }
+        };
+        context.finish(info).await
+    }
+}
+
+/// Options of a bare protocol, such as `filename=x` without any driver, name no format to probe.
+fn is_protocol_description(options: &Dict) -> bool {
+    options.get("file").is_none() && options.get("driver").is_some()
+}
+
+fn missing(option: &str, node: &str) -> Error {
+    Error::Name { what: "option", name: option.to_owned(), problem: "is missing" }
+        .context(format!("node '{node}'"))
+}
+
+fn find_driver(name: &str) -> Result<&'static DriverInfo> {
+    driver::find(name).ok_or_else(|| Error::Name {
+        what: "driver",
+        name: name.to_owned(),
+        problem: "is not known",
+    })
+}
+
+/// What a driver's `open` works with: its options, and the way to open its children.
+pub struct OpenContext<'g> {
+    graph: &'g Arc<Graph>,
+    name: String,
+    filename: String,
+    /// The driver's own options; it takes out what it knows, and refuses the rest.
+    pub options: Dict,
+    flags: NodeFlags,
+    edges: Vec<Arc<Edge>>,
+    /// Identities of the overlays above, to find backing loops.
+    chain: Vec<String>,
+    /// The `file` child, if probing opened it already.
+    probed: Option<Arc<Node>>,
+}
+
+impl OpenContext<'_> {
+    /// Name of the node being opened.
+    pub fn node_name(&self) -> &str {
+        &self.name
+    }
+
+    /// What messages call the node being opened.
+    pub fn label(&self) -> String {
+        if self.filename.is_empty() { self.name.clone() } else { self.filename.clone() }
+    }
+
+    /// Flags of the node being opened.
+    pub fn flags(&self) -> NodeFlags {
+        self.flags
+    }
+
+    /// Makes the node read-only, because its format or content allows nothing else; an error if the
+    /// user insists on writing.
+    pub fn require_read_only(&mut self, why: &str) -> Result<()> {
+        if self.flags.read_only {
+            return Ok(());
+        }
+        if self.flags.auto_read_only {
+            self.flags.read_only = true;
+            return Ok(());
+        }
+        Err(Error::unsupported(self.label(), format!("{why}; open it read-only")))
+    }
+
+    /// Sets the name by which the node can be opened again. Protocols call this; formats take over
+    /// the name of their primary child.
+    pub fn set_filename(&mut self, filename: impl Into<String>) {
+        self.filename = filename.into();
+    }
+
+    fn name_file_child(&mut self, filename: Option<String>) {
+        let Some(filename) = filename else { return };
+        self.filename.clone_from(&filename);
+        match self.options.remove("file") {
+            Some(Value::Dict(mut file)) => {
+                if file.get("filename").is_none() {
+                    file.insert("filename", filename);
+                }
+                self.options.insert("file", file);
+            }
+            Some(other) => self.options.insert("file", other),
+            None => {
+                let mut file = Dict::default();
+                file.insert("filename", filename);
+                self.options.insert("file", file);
+            }
+        }
+    }
+
+    /// Finds the protocol and turns its file name into options.
+    fn locate(
+        &mut self,
+        filename: Option<&str>,
+        info: Option<&'static DriverInfo>,
+    ) -> Result<&'static DriverInfo> {
+        let named = match filename {
+            Some(filename) => Some(filename.to_owned()),
+            // A legacy name may stand in the options, too.
+            None if info.is_none() => match self.options.remove("filename") {
+                Some(Value::Str(filename)) => Some(filename),
+                Some(_) | None => None,
+            },
+            None => None,
+        };
+        let Some(named) = named else {
+            return info.ok_or_else(|| missing("driver", &self.name));
+        };
+        self.filename.clone_from(&named);
+        let Location { driver, options } = filename::locate(&named, info)?;
+        for (key, value) in options.iter() {
+            if self.options.get(key).is_none() {
+                self.options.insert(key, value.clone());
+            }
+        }
+        Ok(driver)
+    }
+
+    async fn probe(&mut self) -> Result<&'static DriverInfo> {
+        let file = self.open_child_node("file", Role::IMAGE, None).await?;
+        let file = file.ok_or_else(|| missing("file", &self.name))?;
+        let head = file.read(0, IoBufMut::zeroed(PROBE_BYTES)).await?;
+        let present = usize::try_from(file.size()).unwrap_or(usize::MAX).min(PROBE_BYTES);
+        let name = file.filename();
+        self.probed = Some(file);
+        probe(head.get(..present).unwrap_or_default(), &name)
+            .ok_or_else(|| Error::unsupported(name, "no format driver knows this image"))
+    }
+
+    async fn finish(mut self, info: &'static DriverInfo) -> Result<Arc<Node>> {
+        let graph = self.graph;
+        let driver = (info.open)(&mut self).await;
+        let driver = match driver {
+            Ok(driver) => driver,
+            Err(error) => {
+                abandon(graph, self.edges, self.probed).await;
+                return Err(error);
+            }
+        };
+        if let Some(key) = self.options.iter().map(|(key, _)| key.to_owned()).next() {
+            abandon(graph, self.edges, self.probed).await;
+            let owner = format!("driver '{}'", info.name);
+            return Err(Error::Option(OptionError::Unknown { name: key, owner }));
+        }
+        if self.filename.is_empty()
+            && let Some(edge) = self.edges.iter().find(|e| e.role().contains(Role::PRIMARY))
+        {
+            self.filename = edge.node().filename();
+        }
+        let node = Node::new(self.name, self.filename, self.flags, driver, self.edges);
+        graph.register(&node)?;
+        graph.mutate(|| perms::refresh(&node))?;
+        Ok(node)
+    }
+
+    /// Opens the child that the options describe under `key`; an error if they do not.
+    pub async fn child(&mut self, key: &str, role: Role) -> Result<Arc<Edge>> {
+        match self.optional_child(key, role, None).await? {
+            Some(edge) => Ok(edge),
+            None => Err(missing(key, &self.name)),
+        }
+    }
+
+    /// Opens the child that the options describe under `key`, else the file called `default`, as
+    /// another image's metadata may name it. Such a name is a plain path, never a protocol.
+    pub async fn optional_child(
+        &mut self,
+        key: &str,
+        role: Role,
+        default: Option<&str>,
+    ) -> Result<Option<Arc<Edge>>> {
+        let default = default.map(|path| {
+            let mut file = Dict::default();
+            file.insert("driver", "file");
+            file.insert("filename", path);
+            file
+        });
+        let node = match (key, self.probed.take()) {
+            ("file", Some(node)) => Some(node),
+            (_, probed) => {
+                self.probed = probed;
+                self.open_child_node(key, role, default).await?
+            }
+        };
+        node.map(|node| self.attach(key, role, node)).transpose()
+    }
+
+    async fn open_child_node(
+        &mut self,
+        key: &str,
+        role: Role,
+        default: Option<Dict>,
+    ) -> Result<Option<Arc<Node>>> {
+        let options = match self.options.remove(key) {
+            Some(Value::Dict(options)) => match default {
+                Some(mut default) if options.get("driver").is_none() => {
+                    for (key, value) in options.iter() {
+                        default.insert(key, value.clone());
+                    }
+                    default
+                }
+                _ => options,
+            },
+            Some(Value::Str(name)) => {
+                let node = self.graph.node(&name).ok_or_else(|| Error::Name {
+                    what: "node",
+                    name,
+                    problem: "does not exist",
+                })?;
+                return Ok(Some(node));
+            }
+            Some(other) => {
+                return Err(Error::Option(OptionError::Invalid {
+                    name: key.to_owned(),
+                    value: format!("{other:?}"),
+                    expected: "a node name or the options of a node".to_owned(),
+                }));
+            }
+            None => match default {
+                Some(options) => options,
+                None => return Ok(None),
+            },
+        };
+        let what = OpenOptions { filename: None, options, flags: self.flags.inherited(role) };
+        Box::pin(self.graph.open_node(what, Level::File, &self.chain)).await.map(Some)
+    }
+
+    fn attach(&mut self, key: &str, role: Role, node: Arc<Node>) -> Result<Arc<Edge>> {
+        let edge = Edge::attach(key, role, Parent::Node(self.name.clone()), node);
+        let (used, mut shared) =
+            super::default_child_perms(role, Perm::empty(), Perm::all(), self.flags.read_only);
+        if self.flags.force_share {
+            shared = Perm::all();
+        }
+        if let Err(error) = self.graph.mutate(|| perms::set(&edge, used, shared)) {
+            edge.detach();
+            return Err(error);
+        }
+        self.edges.push(Arc::clone(&edge));
+        Ok(edge)
+    }
+
+    /// Opens the backing file: the one in the options, else `stored` as `format`, as the image's
+    /// header names them. `None` where there is none or backing files are not wanted.
+    pub async fn backing(
+        &mut self,
+        stored: Option<&str>,
+        format: Option<&str>,
+    ) -> Result<Option<Arc<Edge>>> {
+        let given = self.options.remove("backing");
+        if self.flags.no_backing {
+            return Ok(None);
+        }
+        let flags = self.flags.inherited(Role::COW);
+        let what = match given {
+            Some(Value::Null) => return Ok(None),
+            Some(Value::Str(name)) if name.is_empty() => return Ok(None),
+            Some(Value::Str(name)) => {
+                let node = self.graph.node(&name).ok_or_else(|| Error::Name {
+                    what: "node",
+                    name,
+                    problem: "does not exist",
+                })?;
+                return self.attach("backing", Role::COW, node).map(Some);
+            }
+            Some(Value::Dict(options)) => self.backing_options(options, stored, format, flags)?,
+            Some(other) => {
+                return Err(Error::Option(OptionError::Invalid {
+                    name: "backing".to_owned(),
+                    value: format!("{other:?}"),
+                    expected: "a node name, the options of a node, or null".to_owned(),
+                }));
+            }
+            None => self.backing_options(Dict::default(), stored, format, flags)?,
+        };
+        let Some(what) = what else { return Ok(None) };
+        let name = what.filename.clone().unwrap_or_default();
+        let mut chain = self.chain.clone();
+        chain.push(identity(&self.filename));
+        if chain.len() > MAX_CHAIN || (!name.is_empty() && chain.contains(&identity(&name))) {
+            return Err(Error::BackingLoop { node: self.label(), file: name });
+        }
+        let node =
+            Box::pin(self.graph.open_node(what, Level::Image, &chain)).await.map_err(|error| {
+                match error {
+                    loops @ Error::BackingLoop { .. } => loops,
+                    other => {
+                        other.context(format!("cannot open backing file of '{}'", self.label()))
+                    }
+                }
+            })?;
+        self.attach("backing", Role::COW, node).map(Some)
+    }
+
+    fn backing_options(
+        &self,
+        mut options: Dict,
+        stored: Option<&str>,
+        format: Option<&str>,
+        flags: NodeFlags,
+    ) -> Result<Option<OpenOptions>> {
+        if options.get("file").is_some() || options.get("filename").is_some() {
+            let filename = match options.remove("filename") {
+                Some(Value::Str(filename)) => Some(filename),
+                _ => None,
+            };
+            return Ok(Some(OpenOptions { filename, options, flags }));
+        }
+        let Some(stored) = stored.filter(|s| !s.is_empty()) else { return Ok(None) };
+        let filename = filename::resolve_backing(stored, &self.filename)?;
+        if options.get("driver").is_none()
+            && let Some(format) = format.filter(|f| !f.is_empty())
+        {
+            options.insert("driver", format);
+        }
+        Ok(Some(OpenOptions { filename: Some(filename), options, flags }))
+    }
+}
+
+/// The driver whose probe gives the highest score for an image that begins with `head`.
+pub fn probe(head: &[u8], filename: &str) -> Option<&'static DriverInfo> {
+    let mut best = None;
+    let mut best_score = 0;
+    for info in driver::drivers() {
+        let score = info.probe.map_or(0, |probe| probe(head, filename));
+        if score > best_score {
+            best_score = score;
+            best = Some(info);
+        }
+    }
+    best
+}
+
+/// Closes what was opened for a node that then failed to open.
+async fn abandon(graph: &Arc<Graph>, edges: Vec<Arc<Edge>>, probed: Option<Arc<Node>>) {
+    for edge in edges {
+        let child = edge.node();
+        edge.detach();
+        // The error that led here is the one to report.
+        let _ = graph.release(child).await;
+    }
+    if let Some(node) = probed {
+        let _ = graph.release(node).await;
+    }
+}
+
+/// What tells two files apart, whatever path leads to them: device and inode for local files.
+fn identity(filename: &str) -> String {
+    let path = filename.strip_prefix("file:").unwrap_or(filename);
+    match std::fs::metadata(path) {
+        Ok(meta) => {
+            use std::os::unix::fs::MetadataExt;
+            format!("{}:{}", meta.dev(), meta.ino())
+        }
+        Err(_) => filename.to_owned(),
+    }
+}
+
+impl NodeFlags {
+    /// These flags with what a node's options say.
+    fn with(mut self, options: &NodeOptions) -> Result<NodeFlags> {
+        if let Some(read_only) = options.read_only {
+            self.read_only = read_only;
+        }
+        if let Some(auto) = options.auto_read_only {
+            self.auto_read_only = auto;
+        }
+        if let Some(force_share) = options.force_share {
+            self.force_share = force_share;
+        }
+        if let Some(direct) = options.direct {
+            self.direct = direct;
+        }
+        if let Some(no_flush) = options.no_flush {
+            self.no_flush = no_flush;
+        }
+        if let Some(unmap) = options.unmap {
+            self.unmap = unmap;
+        }
+        if let Some(detect_zeroes) = options.detect_zeroes {
+            self.detect_zeroes = detect_zeroes;
+        }
+        if self.force_share && !self.read_only {
+            return Err(Error::Option(OptionError::Invalid {
+                name: "force-share".to_owned(),
+                value: "on".to_owned(),
+                expected: "possible for a writable node; set read-only=on".to_owned(),
+            }));
+        }
+        Ok(self)
+    }
+}
