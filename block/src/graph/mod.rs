@@ -69,6 +69,18 @@ impl Graph {
         Ok(())
     }
 
+    /// Puts a driver instance that was made outside into the graph, as the node `name`.
+    pub fn add_driver(
+        &self,
+        name: &str,
+        flags: NodeFlags,
+        driver: Box<dyn crate::driver::Driver>,
+    ) -> Result<Arc<Node>> {
+        let node = Node::new(name.to_owned(), String::new(), flags, driver, Vec::new());
+        self.register(&node)?;
+        Ok(node)
+    }
+
     /// Runs a change of the graph's shape or permissions, one at a time.
     fn mutate<T>(&self, change: impl FnOnce() -> T) -> T {
         let _guard = self.mutation.lock();
