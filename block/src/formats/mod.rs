@@ -1,1 +1,3 @@
 //! Image formats.
+
+pub mod qcow2;
