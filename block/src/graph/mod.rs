@@ -11,6 +11,7 @@ mod interim;
 mod node;
 mod open;
 mod perms;
+mod reopen;
 mod status;
 mod tracker;
 
@@ -108,7 +109,9 @@ impl Graph {
                 Parent::Node(_) => None,
             })
             .collect();
-        users.iter().for_each(|user| user.quiesce());
+        for user in &users {
+            user.quiesce();
+        }
         let drained = Drained(users);
         for user in &drained.0 {
             user.wait_idle().await;
@@ -164,6 +167,8 @@ pub struct Drained(Vec<Arc<User>>);
 
 impl Drop for Drained {
     fn drop(&mut self) {
-        self.0.iter().for_each(|user| user.resume());
+        for user in &self.0 {
+            user.resume();
+        }
     }
 }

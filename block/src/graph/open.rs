@@ -92,6 +92,7 @@ impl Graph {
             edges: Vec::new(),
             chain: chain.to_vec(),
             probed: None,
+            format_probed: false,
         };
         let info = match info {
             Some(info) if info.kind == DriverKind::Protocol => {
@@ -117,6 +118,14 @@ impl Graph {
 /// Options of a bare protocol, such as `filename=x` without any driver, name no format to probe.
 fn is_protocol_description(options: &Dict) -> bool {
     options.get("file").is_none() && options.get("driver").is_some()
+}
+
+/// The node that an option refers to by name.
+fn existing(graph: &Graph, name: String) -> Result<Arc<Node>> {
+    match graph.node(&name) {
+        Some(node) => Ok(node),
+        None => Err(Error::Name { what: "node", name, problem: "does not exist" }),
+    }
 }
 
 fn missing(option: &str, node: &str) -> Error {
@@ -145,6 +154,7 @@ pub struct OpenContext<'g> {
     chain: Vec<String>,
     /// The `file` child, if probing opened it already.
     probed: Option<Arc<Node>>,
+    format_probed: bool,
 }
 
 impl OpenContext<'_> {
@@ -161,6 +171,11 @@ impl OpenContext<'_> {
     /// Flags of the node being opened.
     pub fn flags(&self) -> NodeFlags {
         self.flags
+    }
+
+    /// Whether the format was not given but found by probing.
+    pub fn is_probed(&self) -> bool {
+        self.format_probed
     }
 
     /// Makes the node read-only, because its format or content allows nothing else; an error if the
@@ -236,6 +251,7 @@ impl OpenContext<'_> {
         let present = usize::try_from(file.size()).unwrap_or(usize::MAX).min(PROBE_BYTES);
         let name = file.filename();
         self.probed = Some(file);
+        self.format_probed = true;
         probe(head.get(..present).unwrap_or_default(), &name)
             .ok_or_else(|| Error::unsupported(name, "no format driver knows this image"))
     }
@@ -315,12 +331,7 @@ impl OpenContext<'_> {
                 _ => options,
             },
             Some(Value::Str(name)) => {
-                let node = self.graph.node(&name).ok_or_else(|| Error::Name {
-                    what: "node",
-                    name,
-                    problem: "does not exist",
-                })?;
-                return Ok(Some(node));
+                return existing(self.graph, name).map(Some);
             }
             Some(other) => {
                 return Err(Error::Option(OptionError::Invalid {
@@ -369,11 +380,7 @@ impl OpenContext<'_> {
             Some(Value::Null) => return Ok(None),
             Some(Value::Str(name)) if name.is_empty() => return Ok(None),
             Some(Value::Str(name)) => {
-                let node = self.graph.node(&name).ok_or_else(|| Error::Name {
-                    what: "node",
-                    name,
-                    problem: "does not exist",
-                })?;
+                let node = existing(self.graph, name)?;
                 return self.attach("backing", Role::COW, node).map(Some);
             }
             Some(Value::Dict(options)) => self.backing_options(options, stored, format, flags)?,

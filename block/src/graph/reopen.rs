@@ -1,0 +1,84 @@
+//! Reopen: changing the flags of a node and what its children inherit of them, while users stay.
+
+use std::sync::Arc;
+
+use super::flags::NodeFlags;
+use super::node::Node;
+use super::{Graph, perms};
+use crate::error::{Error, Result};
+
+impl Graph {
+    /// Gives `node` new flags. The children follow as far as they inherit them. Requests wait
+    /// meanwhile; on failure everything is as before.
+    ///
+    /// Only flags that can change in an open node are taken over: `read_only`, `auto_read_only`,
+    /// `no_flush`, `unmap` and `detect_zeroes`.
+    pub async fn reopen(&self, node: &Arc<Node>, flags: NodeFlags) -> Result<()> {
+        let _drained = self.drain(node).await;
+        if flags.read_only && !node.is_read_only() {
+            node.flush_now().await?;
+        }
+        let mut steps = Vec::new();
+        plan(node, flags, &mut steps);
+        let former: Vec<_> = steps.iter().map(|(node, _)| node.flags()).collect();
+        let mut steps: Vec<_> = steps.into_iter().zip(former).collect();
+        // Storage becomes writable from the bottom up, and read-only from the top down.
+        if !flags.read_only {
+            steps.reverse();
+        }
+        for (done, ((node, new), _)) in steps.iter().enumerate() {
+            if let Err(error) = switch(node, *new).await {
+                for ((node, _), former) in steps.iter().take(done).rev() {
+                    // The former mode was in force a moment ago; the first failure is the one to
+                    // report.
+                    let _ = switch(node, *former).await;
+                }
+                return Err(error);
+            }
+        }
+        self.mutate(|| perms::refresh(node))
+    }
+}
+
+/// The nodes that change, from the top down, with their new flags.
+fn plan(node: &Arc<Node>, flags: NodeFlags, steps: &mut Vec<(Arc<Node>, NodeFlags)>) {
+    let old = node.flags();
+    let new = NodeFlags {
+        read_only: flags.read_only,
+        auto_read_only: flags.auto_read_only,
+        no_flush: flags.no_flush,
+        unmap: flags.unmap,
+        detect_zeroes: flags.detect_zeroes,
+        ..old
+    };
+    if new == old {
+        return;
+    }
+    steps.push((Arc::clone(node), new));
+    for edge in node.children() {
+        let child = edge.node();
+        let (before, after) = (old.inherited(edge.role()), new.inherited(edge.role()));
+        let current = child.flags();
+        // Only what the child has by inheritance changes with the parent.
+        let mut next = current;
+        if current.read_only == before.read_only {
+            next.read_only = after.read_only;
+        }
+        if current.no_flush == before.no_flush {
+            next.no_flush = after.no_flush;
+        }
+        plan(&child, next, steps);
+    }
+}
+
+async fn switch(node: &Arc<Node>, flags: NodeFlags) -> Result<()> {
+    let old = node.flags();
+    if old.read_only != flags.read_only {
+        node.driver().reopen(flags.read_only).await.map_err(|error: Error| {
+            let mode = if flags.read_only { "read-only" } else { "writable" };
+            error.context(format!("cannot make '{}' {mode}", node.label()))
+        })?;
+    }
+    node.store_flags(flags);
+    Ok(())
+}
