@@ -269,7 +269,8 @@ impl OpenContext<'_> {
         if let Some(key) = self.options.iter().map(|(key, _)| key.to_owned()).next() {
             abandon(graph, self.edges, self.probed).await;
             let owner = format!("driver '{}'", info.name);
-            return Err(Error::Option(OptionError::Unknown { name: key, owner }));
+            let known = &[info.options, crate::options::NodeOptions::TABLE];
+            return Err(Error::Option(OptionError::unknown(&key, &owner, known)));
         }
         if self.filename.is_empty()
             && let Some(edge) = self.edges.iter().find(|e| e.role().contains(Role::PRIMARY))
