@@ -25,7 +25,7 @@ pub use backend::{Backend, User};
 pub use edge::{Edge, Parent};
 pub use flags::{DetectZeroes, NodeFlags};
 pub use node::{MAX_REQUEST, MAX_SIZE, Node};
-pub use open::{OpenContext, OpenOptions};
+pub use open::{OpenContext, OpenOptions, probe};
 pub use perms::default_child_perms;
 pub use status::{ChainExtent, backing_of, skip_filters, status_above};
 
