@@ -1,3 +1,57 @@
-//! The commands a person runs: `cargo xtask demo`, `test`, `bench NAME`, `fuzz`.
+//! The commands a person runs: `cargo xtask demo`, `test`, `bench NAME`, `tool NAME`.
 
-fn main() {}
+mod apt;
+mod bench;
+mod demo;
+mod error;
+mod shell;
+mod test;
+mod tool;
+
+use std::process::ExitCode;
+
+use error::Error;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  demo                 install what it needs, build, and show a disk image going there and back
+  test [ARGS]          install what the tests need and run all of them; ARGS go to the test runner
+                         --full       real input at its full size of 6 GiB
+                         --no-install take the machine as it is
+  bench NAME [OPTIONS] compare speed and memory with stock; NAME is convert, create, random, start,
+                       check, memory or all
+                         --size full|quick   sample disk of 6 GiB (default) or 512 MiB
+                         --pairs N           runs of each tool (default 5)
+                         --only TEXT         cases whose name contains TEXT
+                         --dir DIR           where sample and outputs lie (default target/bench)
+                         --ours FILE         take this binary instead of building one
+                         --json FILE         write the figures there, too
+  tool NAME            install the cargo tool NAME (cargo-deny, cargo-nextest) if it is missing and
+                       print where it is
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let result = match args.next().as_deref() {
+        Some("demo") => demo::run(args.collect()),
+        Some("test") => test::run(args.collect()),
+        Some("bench") => bench::run(args.collect()),
+        Some("tool") => tool::run(args.collect()),
+        Some("help" | "--help" | "-h") | None => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => Err(Error::Usage(format!("there is no command '{other}'"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            if matches!(error, Error::Usage(_)) {
+                eprint!("\n{USAGE}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

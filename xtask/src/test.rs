@@ -1,0 +1,42 @@
+//! `cargo xtask test`: installs what the tests need, builds, and runs all of them.
+
+use crate::error::Result;
+use crate::{apt, shell, tool};
+
+/// Runs the tests; unknown arguments go to the test runner.
+pub(crate) fn run(args: Vec<String>) -> Result<()> {
+    let mut full = false;
+    let mut install = true;
+    let rest: Vec<String> = args
+        .into_iter()
+        .filter(|arg| match arg.as_str() {
+            "--full" => {
+                full = true;
+                false
+            }
+            "--no-install" => {
+                install = false;
+                false
+            }
+            _ => true,
+        })
+        .collect();
+
+    if install {
+        apt::ensure(&[apt::E2FSPROGS, apt::RESCUE_ISO])?;
+        apt::ensure_stock()?;
+    }
+    let nextest = tool::ensure("cargo-nextest")?;
+    shell::show(shell::cargo().args(["build", "--locked", "--workspace", "--bins"]))?;
+    let mut tests = shell::cargo_with(&nextest);
+    tests.args(["nextest", "run", "--locked", "--workspace"]).args(&rest);
+    if full {
+        tests.env("CAIRN_TEST_FULL", "1");
+    }
+    shell::show(&mut tests)?;
+    if rest.is_empty() {
+        // The test runner leaves out the examples in the documentation of the code.
+        shell::show(shell::cargo().args(["test", "--locked", "--workspace", "--doc", "--quiet"]))?;
+    }
+    Ok(())
+}
