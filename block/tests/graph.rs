@@ -10,7 +10,8 @@ use cairn_block::driver::{
 };
 use cairn_block::engine::{self, EngineConfig};
 use cairn_block::error::{Error, Result};
-use cairn_block::graph::{Backend, DetectZeroes, Graph, Node, NodeFlags, OpenContext};
+use cairn_block::graph::{Backend, Graph, Node, NodeFlags, OpenContext};
+use cairn_block::options::DetectZeroes;
 use cairn_block::{IoBuf, IoBufMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;

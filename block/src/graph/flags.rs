@@ -1,18 +1,8 @@
 //! Flags that every node has, and how children inherit them.
 
 use crate::driver::Role;
-
-/// What to do with writes of zeroes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DetectZeroes {
-    /// Write them as they are.
-    #[default]
-    Off,
-    /// Turn them into zero writes.
-    On,
-    /// Turn them into zero writes that may deallocate.
-    Unmap,
-}
+use crate::error::Result;
+use crate::options::{DetectZeroes, Discard, NodeOptions};
 
 /// Flags of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,5 +44,21 @@ impl NodeFlags {
             check: false,
             ..self
         }
+    }
+}
+
+impl NodeFlags {
+    /// These flags with what a node's own options say.
+    pub(super) fn with(mut self, options: &NodeOptions) -> Result<NodeFlags> {
+        self.read_only = options.read_only.unwrap_or(self.read_only);
+        self.auto_read_only = options.auto_read_only.unwrap_or(self.auto_read_only);
+        self.force_share = options.force_share.unwrap_or(self.force_share);
+        self.direct = options.cache_direct.unwrap_or(self.direct);
+        self.no_flush = options.cache_no_flush.unwrap_or(self.no_flush);
+        self.unmap = options.discard.map_or(self.unmap, |discard| discard == Discard::Unmap);
+        self.detect_zeroes = options.detect_zeroes.unwrap_or(self.detect_zeroes);
+        let discard = if self.unmap { Discard::Unmap } else { Discard::Ignore };
+        options.check(self.read_only, discard)?;
+        Ok(self)
     }
 }

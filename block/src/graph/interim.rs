@@ -1,37 +1,8 @@
 //! File names and the options that every node has.
 
-use super::flags::DetectZeroes;
 use crate::driver::{self, DriverInfo};
 use crate::error::{Error, Result};
 use crate::options::{Dict, Value};
-
-/// Options that every node has.
-#[derive(Debug, Default)]
-pub(super) struct NodeOptions {
-    pub(super) driver: Option<String>,
-    pub(super) node_name: Option<String>,
-    pub(super) read_only: Option<bool>,
-    pub(super) auto_read_only: Option<bool>,
-    pub(super) force_share: Option<bool>,
-    pub(super) direct: Option<bool>,
-    pub(super) no_flush: Option<bool>,
-    pub(super) unmap: Option<bool>,
-    pub(super) detect_zeroes: Option<DetectZeroes>,
-}
-
-impl NodeOptions {
-    pub(super) fn take(options: &mut Dict) -> Result<NodeOptions> {
-        let text = |value: Option<Value>| match value {
-            Some(Value::Str(text)) => Some(text),
-            _ => None,
-        };
-        Ok(NodeOptions {
-            driver: text(options.remove("driver")),
-            node_name: text(options.remove("node-name")),
-            ..NodeOptions::default()
-        })
-    }
-}
 
 /// A protocol and the options that a file name stands for.
 pub(super) struct Location {

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 pub use backend::{Backend, User};
 pub use edge::{Edge, Parent};
-pub use flags::{DetectZeroes, NodeFlags};
+pub use flags::NodeFlags;
 pub use node::{MAX_REQUEST, MAX_SIZE, Node};
 pub use open::{OpenContext, OpenOptions, probe};
 pub use perms::default_child_perms;

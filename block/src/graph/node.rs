@@ -12,12 +12,13 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use super::edge::{Edge, Parents};
-use super::flags::{DetectZeroes, NodeFlags};
+use super::flags::NodeFlags;
 use super::tracker::Tracker;
 use crate::buf::{IoBuf, IoBufMut, is_zero};
 use crate::driver::{Driver, DriverKind, Resize, Role, WriteFlags};
 use crate::error::{Error, Op, Result};
 use crate::num::AsUsize;
+use crate::options::DetectZeroes;
 
 /// Longest read or write, in bytes: below 2 GiB and a multiple of any alignment.
 pub const MAX_REQUEST: u64 = (1 << 31) - (1 << 16);

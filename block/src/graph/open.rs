@@ -13,9 +13,9 @@ use super::{Graph, perms};
 use crate::buf::IoBufMut;
 use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
 use crate::error::{Error, Result};
-use crate::options::{Dict, OptionError, Value};
+use crate::options::{self, ChildRef, Dict, NodeOptions, Value, take_option};
 
-use super::interim::{self as filename, Location, NodeOptions};
+use super::interim::{self as filename, Location};
 
 /// Bytes that probing looks at.
 const PROBE_BYTES: usize = 512;
@@ -68,11 +68,9 @@ impl Graph {
         let OpenOptions { filename, mut options, flags } = what;
         let mut filename = filename;
         if let Some(json) = filename.as_deref().and_then(|f| f.strip_prefix("json:")) {
-            let mut described = filename::parse_json(json)?;
-            for (key, value) in options.iter() {
-                described.insert(key, value.clone());
-            }
-            options = described;
+            let described = filename::parse_json(json)?;
+            options = options::expand(options)?;
+            options.merge_defaults(described);
             filename = None;
         }
         let common = NodeOptions::take(&mut options)?;
@@ -80,7 +78,7 @@ impl Graph {
         flags.check &= level == Level::Image;
         let info = common.driver.as_deref().map(find_driver).transpose()?;
         let name = match &common.node_name {
-            Some(name) => name.clone(),
+            Some(name) => name.as_str().to_owned(),
             None => self.generated_name(),
         };
         let mut context = OpenContext {
@@ -236,11 +234,7 @@ impl OpenContext<'_> {
         };
         self.filename.clone_from(&named);
         let Location { driver, options } = filename::locate(&named, info)?;
-        for (key, value) in options.iter() {
-            if self.options.get(key).is_none() {
-                self.options.insert(key, value.clone());
-            }
-        }
+        self.options.merge_defaults(options);
         Ok(driver)
     }
 
@@ -266,11 +260,10 @@ impl OpenContext<'_> {
                 return Err(error);
             }
         };
-        if let Some(key) = self.options.iter().map(|(key, _)| key.to_owned()).next() {
+        let owner = format!("driver '{}'", info.name);
+        if let Err(error) = options::reject_leftovers(&self.options, &owner, &[info.options]) {
             abandon(graph, self.edges, self.probed).await;
-            let owner = format!("driver '{}'", info.name);
-            let known = &[info.options, crate::options::NodeOptions::TABLE];
-            return Err(Error::Option(OptionError::unknown(&key, &owner, known)));
+            return Err(error.into());
         }
         if self.filename.is_empty()
             && let Some(edge) = self.edges.iter().find(|e| e.role().contains(Role::PRIMARY))
@@ -321,30 +314,16 @@ impl OpenContext<'_> {
         role: Role,
         default: Option<Dict>,
     ) -> Result<Option<Arc<Node>>> {
-        let options = match self.options.remove(key) {
-            Some(Value::Dict(options)) => match default {
-                Some(mut default) if options.get("driver").is_none() => {
-                    for (key, value) in options.iter() {
-                        default.insert(key, value.clone());
-                    }
-                    default
+        let options = match (take_option(&mut self.options, key, None)?, default) {
+            (Some(ChildRef::Node(name)), _) => return existing(self.graph, name).map(Some),
+            (Some(ChildRef::Options(mut options)), default) => {
+                if !options.contains("driver") {
+                    options.merge_defaults(default.unwrap_or_default());
                 }
-                _ => options,
-            },
-            Some(Value::Str(name)) => {
-                return existing(self.graph, name).map(Some);
+                options
             }
-            Some(other) => {
-                return Err(Error::Option(OptionError::Invalid {
-                    name: key.to_owned(),
-                    value: format!("{other:?}"),
-                    expected: "a node name or the options of a node".to_owned(),
-                }));
-            }
-            None => match default {
-                Some(options) => options,
-                None => return Ok(None),
-            },
+            (None, Some(default)) => default,
+            (Some(ChildRef::Null) | None, _) => return Ok(None),
         };
         let what = OpenOptions { filename: None, options, flags: self.flags.inherited(role) };
         Box::pin(self.graph.open_node(what, Level::File, &self.chain)).await.map(Some)
@@ -372,28 +351,21 @@ impl OpenContext<'_> {
         stored: Option<&str>,
         format: Option<&str>,
     ) -> Result<Option<Arc<Edge>>> {
-        let given = self.options.remove("backing");
+        let given = take_option(&mut self.options, "backing", None)?;
         if self.flags.no_backing {
             return Ok(None);
         }
-        let flags = self.flags.inherited(Role::COW);
-        let what = match given {
-            Some(Value::Null) => return Ok(None),
-            Some(Value::Str(name)) if name.is_empty() => return Ok(None),
-            Some(Value::Str(name)) => {
+        let options = match given {
+            Some(ChildRef::Null) => return Ok(None),
+            Some(ChildRef::Node(name)) if name.is_empty() => return Ok(None),
+            Some(ChildRef::Node(name)) => {
                 let node = existing(self.graph, name)?;
                 return self.attach("backing", Role::COW, node).map(Some);
             }
-            Some(Value::Dict(options)) => self.backing_options(options, stored, format, flags)?,
-            Some(other) => {
-                return Err(Error::Option(OptionError::Invalid {
-                    name: "backing".to_owned(),
-                    value: format!("{other:?}"),
-                    expected: "a node name, the options of a node, or null".to_owned(),
-                }));
-            }
-            None => self.backing_options(Dict::default(), stored, format, flags)?,
+            Some(ChildRef::Options(options)) => options,
+            None => Dict::default(),
         };
+        let what = self.backing_options(options, stored, format)?;
         let Some(what) = what else { return Ok(None) };
         let name = what.filename.clone().unwrap_or_default();
         let mut chain = self.chain.clone();
@@ -418,8 +390,8 @@ impl OpenContext<'_> {
         mut options: Dict,
         stored: Option<&str>,
         format: Option<&str>,
-        flags: NodeFlags,
     ) -> Result<Option<OpenOptions>> {
+        let flags = self.flags.inherited(Role::COW);
         if options.get("file").is_some() || options.get("filename").is_some() {
             let filename = match options.remove("filename") {
                 Some(Value::Str(filename)) => Some(filename),
@@ -474,40 +446,5 @@ fn identity(filename: &str) -> String {
             format!("{}:{}", meta.dev(), meta.ino())
         }
         Err(_) => filename.to_owned(),
-    }
-}
-
-impl NodeFlags {
-    /// These flags with what a node's options say.
-    fn with(mut self, options: &NodeOptions) -> Result<NodeFlags> {
-        if let Some(read_only) = options.read_only {
-            self.read_only = read_only;
-        }
-        if let Some(auto) = options.auto_read_only {
-            self.auto_read_only = auto;
-        }
-        if let Some(force_share) = options.force_share {
-            self.force_share = force_share;
-        }
-        if let Some(direct) = options.direct {
-            self.direct = direct;
-        }
-        if let Some(no_flush) = options.no_flush {
-            self.no_flush = no_flush;
-        }
-        if let Some(unmap) = options.unmap {
-            self.unmap = unmap;
-        }
-        if let Some(detect_zeroes) = options.detect_zeroes {
-            self.detect_zeroes = detect_zeroes;
-        }
-        if self.force_share && !self.read_only {
-            return Err(Error::Option(OptionError::Invalid {
-                name: "force-share".to_owned(),
-                value: "on".to_owned(),
-                expected: "possible for a writable node; set read-only=on".to_owned(),
-            }));
-        }
-        Ok(self)
     }
 }

@@ -25,6 +25,12 @@ crate::option_words! {
     }
 }
 
+impl Default for DetectZeroes {
+    fn default() -> DetectZeroes {
+        DetectZeroes::Off
+    }
+}
+
 crate::options! {
     /// The options common to all nodes. Those that are `None` follow the parent.
     pub struct NodeOptions {
