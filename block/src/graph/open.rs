@@ -13,7 +13,7 @@ use super::{Graph, perms};
 use crate::buf::IoBufMut;
 use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
 use crate::error::{Error, Result};
-use crate::options::{self, ChildRef, Dict, NodeOptions, Value, take_option};
+use crate::options::{self, ChildRef, Dict, NodeOptions, OptionError, Value, take_option};
 
 use super::interim::{self as filename, Location};
 
@@ -101,9 +101,7 @@ impl Graph {
                 context.name_file_child(filename);
                 info
             }
-            None if level == Level::File || is_protocol_description(&context.options) => {
-                context.locate(filename.as_deref(), None)?
-            }
+            None if level == Level::File => context.locate(filename.as_deref(), None)?,
             None => {
                 context.name_file_child(filename);
                 context.probe().await?
@@ -111,11 +109,6 @@ impl Graph {
         };
         context.finish(info).await
     }
-}
-
-/// Options of a bare protocol, such as `filename=x` without any driver, name no format to probe.
-fn is_protocol_description(options: &Dict) -> bool {
-    options.get("file").is_none() && options.get("driver").is_some()
 }
 
 /// The node that an option refers to by name.
@@ -127,8 +120,7 @@ fn existing(graph: &Graph, name: String) -> Result<Arc<Node>> {
 }
 
 fn missing(option: &str, node: &str) -> Error {
-    Error::Name { what: "option", name: option.to_owned(), problem: "is missing" }
-        .context(format!("node '{node}'"))
+    Error::from(OptionError::Missing { name: option.to_owned() }).context(format!("node '{node}'"))
 }
 
 fn find_driver(name: &str) -> Result<&'static DriverInfo> {
@@ -265,15 +257,20 @@ impl OpenContext<'_> {
             abandon(graph, self.edges, self.probed).await;
             return Err(error.into());
         }
-        if self.filename.is_empty()
-            && let Some(edge) = self.edges.iter().find(|e| e.role().contains(Role::PRIMARY))
-        {
-            self.filename = edge.node().filename();
-        }
+        self.filename = self.own_filename();
         let node = Node::new(self.name, self.filename, self.flags, driver, self.edges);
         graph.register(&node)?;
         graph.mutate(|| perms::refresh(&node))?;
         Ok(node)
+    }
+
+    /// The name given to this node, else that of its primary child.
+    fn own_filename(&self) -> String {
+        let primary = self.edges.iter().find(|edge| edge.role().contains(Role::PRIMARY));
+        match primary {
+            Some(edge) if self.filename.is_empty() => edge.node().filename(),
+            _ => self.filename.clone(),
+        }
     }
 
     /// Opens the child that the options describe under `key`; an error if they do not.
@@ -369,7 +366,7 @@ impl OpenContext<'_> {
         let Some(what) = what else { return Ok(None) };
         let name = what.filename.clone().unwrap_or_default();
         let mut chain = self.chain.clone();
-        chain.push(identity(&self.filename));
+        chain.push(identity(&self.own_filename()));
         if chain.len() > MAX_CHAIN || (!name.is_empty() && chain.contains(&identity(&name))) {
             return Err(Error::BackingLoop { node: self.label(), file: name });
         }
@@ -400,7 +397,7 @@ impl OpenContext<'_> {
             return Ok(Some(OpenOptions { filename, options, flags }));
         }
         let Some(stored) = stored.filter(|s| !s.is_empty()) else { return Ok(None) };
-        let filename = filename::resolve_backing(stored, &self.filename)?;
+        let filename = filename::resolve_backing(stored, &self.own_filename())?;
         if options.get("driver").is_none()
             && let Some(format) = format.filter(|f| !f.is_empty())
         {
