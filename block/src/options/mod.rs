@@ -7,6 +7,8 @@
 pub mod cache;
 pub mod describe;
 mod error;
+pub mod filename;
+pub mod help;
 pub mod json;
 pub mod keyval;
 pub mod list;
