@@ -44,13 +44,13 @@ pub fn creation_help(
 pub fn table(options: &[&OptionDesc]) -> String {
     let mut options = options.to_vec();
     options.sort_by_key(|desc| desc.name);
-    options
-        .into_iter()
-        .map(|desc| {
-            let name = format!("  {}=<{}>", desc.name, type_name(desc.kind));
-            format!("{name:NAME_WIDTH$} - {}\n", explanation(desc))
-        })
-        .collect()
+    let mut lines = String::new();
+    for desc in options {
+        let name = format!("  {}=<{}>", desc.name, type_name(desc.kind));
+        let line = format!("{name:NAME_WIDTH$} - {}\n", explanation(desc));
+        lines.push_str(&line);
+    }
+    lines
 }
 
 fn type_name(kind: OptionKind) -> &'static str {

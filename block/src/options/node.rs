@@ -15,19 +15,15 @@ crate::option_words! {
 
 crate::option_words! {
     /// Whether writes of zeroes are recognised.
+    #[derive(Default)]
     pub enum DetectZeroes {
         /// No.
+        #[default]
         Off = "off",
         /// They become zero writes.
         On = "on",
         /// They become zero writes that may give storage back.
         Unmap = "unmap",
-    }
-}
-
-impl Default for DetectZeroes {
-    fn default() -> DetectZeroes {
-        DetectZeroes::Off
     }
 }
 

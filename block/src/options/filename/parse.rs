@@ -11,7 +11,6 @@ use crate::options::{OptionError, json};
 const MAX_PREFIX: usize = 127;
 
 /// A protocol and the options that a filename stands for.
-#[derive(Debug)]
 pub struct Location {
     /// The protocol.
     pub driver: &'static DriverInfo,
