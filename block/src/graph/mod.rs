@@ -7,7 +7,6 @@ mod align;
 mod backend;
 mod edge;
 mod flags;
-mod interim;
 mod node;
 mod open;
 mod perms;

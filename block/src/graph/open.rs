@@ -15,7 +15,7 @@ use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
 use crate::error::{Error, Result};
 use crate::options::{self, ChildRef, Dict, NodeOptions, OptionError, Value, take_option};
 
-use super::interim::{self as filename, Location};
+use crate::options::filename::{self, Location};
 
 /// Bytes that probing looks at.
 const PROBE_BYTES: usize = 512;
@@ -98,12 +98,12 @@ impl Graph {
                 info
             }
             Some(info) => {
-                context.name_file_child(filename);
+                context.name_file_child(filename)?;
                 info
             }
             None if level == Level::File => context.locate(filename.as_deref(), None)?,
             None => {
-                context.name_file_child(filename);
+                context.name_file_child(filename)?;
                 context.probe().await?
             }
         };
@@ -129,6 +129,47 @@ fn find_driver(name: &str) -> Result<&'static DriverInfo> {
         name: name.to_owned(),
         problem: "is not known",
     })
+}
+
+/// Makes `filename` the name of the file below the node that `options` describe.
+fn name_file(options: &mut Dict, filename: &str) -> Result<()> {
+    let mut file = match options.remove("file") {
+        Some(Value::Dict(file)) => file,
+        None => Dict::default(),
+        Some(_) => {
+            return Err(Error::Option(OptionError::Conflict {
+                name: "file".to_owned(),
+                problem: format!("names a node, which excludes the file name '{filename}'"),
+            }));
+        }
+    };
+    match file.get("driver").and_then(Value::as_str).map(find_driver).transpose()? {
+        Some(info) if info.kind != DriverKind::Protocol => name_file(&mut file, filename)?,
+        given => {
+            let info = apply_filename(&mut file, filename, given)?;
+            file.insert("driver", info.name);
+        }
+    }
+    options.insert("file", file);
+    Ok(())
+}
+
+/// Adds what `filename` stands for to the options of a protocol node; `given` is the protocol that
+/// they name.
+fn apply_filename(
+    options: &mut Dict,
+    filename: &str,
+    given: Option<&'static DriverInfo>,
+) -> Result<&'static DriverInfo> {
+    if options.contains("filename") {
+        return Err(Error::Option(OptionError::Conflict {
+            name: "filename".to_owned(),
+            problem: format!("is given although the file is called '{filename}' already"),
+        }));
+    }
+    let Location { driver, options: located } = filename::locate(filename, given)?;
+    options.merge_defaults(located);
+    Ok(driver)
 }
 
 /// What a driver's `open` works with: its options, and the way to open its children.
@@ -187,47 +228,31 @@ impl OpenContext<'_> {
         self.filename = filename.into();
     }
 
-    fn name_file_child(&mut self, filename: Option<String>) {
-        let Some(filename) = filename else { return };
-        self.filename.clone_from(&filename);
-        match self.options.remove("file") {
-            Some(Value::Dict(mut file)) => {
-                if file.get("filename").is_none() {
-                    file.insert("filename", filename);
-                }
-                self.options.insert("file", file);
-            }
-            Some(other) => self.options.insert("file", other),
-            None => {
-                let mut file = Dict::default();
-                file.insert("filename", filename);
-                self.options.insert("file", file);
-            }
-        }
+    fn name_file_child(&mut self, filename: Option<String>) -> Result<()> {
+        let Some(filename) = filename else { return Ok(()) };
+        name_file(&mut self.options, &filename)?;
+        self.filename = filename;
+        Ok(())
     }
 
-    /// Finds the protocol and turns its file name into options.
+    /// Finds the protocol and turns its file name, if there is one beside the options, into options.
     fn locate(
         &mut self,
         filename: Option<&str>,
         info: Option<&'static DriverInfo>,
     ) -> Result<&'static DriverInfo> {
-        let named = match filename {
-            Some(filename) => Some(filename.to_owned()),
-            // A legacy name may stand in the options, too.
-            None if info.is_none() => match self.options.remove("filename") {
-                Some(Value::Str(filename)) => Some(filename),
-                Some(_) | None => None,
-            },
-            None => None,
-        };
-        let Some(named) = named else {
-            return info.ok_or_else(|| missing("driver", &self.name));
-        };
-        self.filename.clone_from(&named);
-        let Location { driver, options } = filename::locate(&named, info)?;
-        self.options.merge_defaults(options);
-        Ok(driver)
+        if let Some(filename) = filename {
+            self.filename = filename.to_owned();
+            return apply_filename(&mut self.options, filename, info);
+        }
+        // As an option it is a path, in which prefixes mean nothing.
+        let path = self.options.get("filename").and_then(Value::as_str).map(str::to_owned);
+        self.filename = path.clone().unwrap_or_default();
+        match (info, path) {
+            (Some(info), _) => Ok(info),
+            (None, Some(path)) => filename::protocol_for_path(&path),
+            (None, None) => Err(missing("driver", &self.name)),
+        }
     }
 
     async fn probe(&mut self) -> Result<&'static DriverInfo> {
