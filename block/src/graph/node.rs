@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
@@ -31,7 +32,8 @@ const ZERO_BOUNCE: u64 = 1 << 20;
 pub struct Node {
     name: String,
     filename: RwLock<String>,
-    flags: RwLock<NodeFlags>,
+    /// Read by every write, hence not behind a lock.
+    flags: ArcSwap<NodeFlags>,
     pub(super) driver: Box<dyn Driver>,
     children: RwLock<Vec<Arc<Edge>>>,
     parents: Parents,
@@ -66,7 +68,7 @@ impl Node {
         Arc::new(Node {
             name,
             filename: RwLock::new(filename),
-            flags: RwLock::new(flags),
+            flags: ArcSwap::from_pointee(flags),
             driver,
             children: RwLock::new(children),
             parents: Parents::default(),
@@ -107,21 +109,21 @@ impl Node {
 
     /// Flags in force.
     pub fn flags(&self) -> NodeFlags {
-        *self.flags.read()
+        **self.flags.load()
     }
 
     pub(super) fn store_flags(&self, flags: NodeFlags) {
-        *self.flags.write() = flags;
+        self.flags.store(Arc::new(flags));
     }
 
     /// Whether writes are refused.
     pub fn is_read_only(&self) -> bool {
-        self.flags.read().read_only
+        self.flags.load().read_only
     }
 
     /// Whether the node turns writable by itself when a writer appears.
     pub(super) fn can_become_writable(&self) -> bool {
-        let flags = self.flags.read();
+        let flags = self.flags.load();
         flags.auto_read_only && self.driver.info().kind == DriverKind::Protocol
     }
 
@@ -234,7 +236,7 @@ impl Node {
         if buf.is_empty() {
             return Ok(());
         }
-        let detect = self.flags.read().detect_zeroes;
+        let detect = self.flags.load().detect_zeroes;
         let result = if detect != DetectZeroes::Off && is_zero(&buf) {
             let unmap = match detect {
                 DetectZeroes::Unmap => WriteFlags::MAY_UNMAP,
@@ -267,7 +269,7 @@ impl Node {
     }
 
     async fn zero_range(&self, offset: u64, len: u64, mut flags: WriteFlags) -> Result<()> {
-        if !self.flags.read().unmap {
+        if !self.flags.load().unmap {
             flags.remove(WriteFlags::MAY_UNMAP);
         }
         let native_fua = self.driver.write_flags().contains(WriteFlags::FUA);
@@ -323,7 +325,7 @@ impl Node {
     pub async fn discard(&self, offset: u64, len: u64) -> Result<()> {
         let _busy = self.enter();
         self.check_writable(Op::Discard, offset, len)?;
-        if !self.flags.read().unmap {
+        if !self.flags.load().unmap {
             return Ok(());
         }
         let limits = self.driver.limits();
@@ -359,7 +361,7 @@ impl Node {
             return Ok(());
         }
         if self.driver.info().kind == DriverKind::Protocol {
-            if !self.flags.read().no_flush {
+            if !self.flags.load().no_flush {
                 self.driver.flush().await?;
             }
         } else {
