@@ -464,7 +464,7 @@ pub type MeasureFn = for<'a> fn(
 ) -> DriverFuture<'a, Measure>;
 
 /// All drivers, in the order in which they are probed.
-static DRIVERS: &[&DriverInfo] = &[];
+static DRIVERS: &[&DriverInfo] = &[&crate::formats::raw::RAW];
 
 /// All drivers, in the order in which they are probed.
 pub fn drivers() -> impl Iterator<Item = &'static DriverInfo> {

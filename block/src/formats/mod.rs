@@ -1,3 +1,4 @@
 //! Image formats.
 
 pub mod qcow2;
+pub(crate) mod raw;

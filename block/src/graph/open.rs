@@ -13,9 +13,8 @@ use super::{Graph, perms};
 use crate::buf::IoBufMut;
 use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
 use crate::error::{Error, Result};
-use crate::options::{self, ChildRef, Dict, NodeOptions, OptionError, Value, take_option};
-
 use crate::options::filename::{self, Location};
+use crate::options::{self, ChildRef, Dict, NodeOptions, OptionError, Value, take_option};
 
 /// Bytes that probing looks at.
 const PROBE_BYTES: usize = 512;
@@ -242,7 +241,7 @@ impl OpenContext<'_> {
         info: Option<&'static DriverInfo>,
     ) -> Result<&'static DriverInfo> {
         if let Some(filename) = filename {
-            self.filename = filename.to_owned();
+            filename.clone_into(&mut self.filename);
             return apply_filename(&mut self.options, filename, info);
         }
         // As an option it is a path, in which prefixes mean nothing.
