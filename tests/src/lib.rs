@@ -4,6 +4,7 @@
 //! The same runner and sample disks serve `cargo xtask demo` and `cargo xtask bench`.
 
 pub mod json;
+pub mod mutate;
 pub mod pattern;
 pub mod process;
 pub mod qcow2;

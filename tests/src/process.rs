@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit};
 
+/// Bytes that are kept of each output stream; what a broken tool prints beyond is read and dropped.
+const KEPT: u64 = 16 << 20;
+
 /// What a process may use. `None` leaves the caller's own limit in place.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
@@ -67,6 +70,11 @@ impl Outcome {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
+    /// The start of standard error, short enough for a message.
+    pub fn excerpt(&self) -> String {
+        self.err().chars().take(2000).collect()
+    }
+
     /// Whether a signal ended it, as aborts and limits do.
     pub fn signalled(&self) -> bool {
         self.status.signal().is_some()
@@ -83,16 +91,9 @@ pub fn capture(command: &mut Command, limits: Limits) -> io::Result<Outcome> {
     let mut stdout = Vec::new();
     let watchdog = limits.wall.map(|wall| Watchdog::start(&child, wall));
     let stderr = thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut text = Vec::new();
-            let result = match &mut stderr_pipe {
-                Some(pipe) => pipe.read_to_end(&mut text).map(drop),
-                None => Ok(()),
-            };
-            result.map(|()| text)
-        });
+        let reader = scope.spawn(|| stderr_pipe.as_mut().map_or(Ok(Vec::new()), drain));
         if let Some(mut pipe) = child.stdout.take() {
-            pipe.read_to_end(&mut stdout)?;
+            stdout = drain(&mut pipe)?;
         }
         reader.join().unwrap_or_else(|_| Err(io::Error::other("the reader of stderr panicked")))
     })?;
@@ -104,6 +105,14 @@ pub fn capture(command: &mut Command, limits: Limits) -> io::Result<Outcome> {
         usage: ended.usage,
         timed_out: ended.timed_out,
     })
+}
+
+/// Reads to the end and keeps the first [`KEPT`] bytes.
+fn drain(pipe: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    pipe.by_ref().take(KEPT).read_to_end(&mut kept)?;
+    io::copy(pipe, &mut io::sink())?;
+    Ok(kept)
 }
 
 /// Runs `command` to its end with its standard streams as the caller set them.
