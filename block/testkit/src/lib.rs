@@ -1,0 +1,38 @@
+//! Test devices and models for the block layer.
+//!
+//! * [`Memory`], [`Volatile`] and [`Faulty`] are protocol drivers that a test puts into a graph with
+//!   `Graph::add_driver`: plain memory, a disk whose cache is lost in a power cut, and a wrapper that
+//!   fails chosen requests.
+//! * [`CrashLog`] enumerates the states in which a power cut can leave the disks of a [`Recorder`].
+//! * [`Workload`] is a seeded sequence of requests; [`Model`] knows which bytes may be read after any
+//!   part of it.
+//! * [`Watchdog`] ends a test that hangs; [`stock`] asks the reference tools for a second opinion.
+//!
+//! Everything is deterministic: the same seed gives the same requests, states and faults.
+
+mod crash;
+mod disk;
+mod faulty;
+mod memory;
+mod model;
+mod range_map;
+mod rng;
+mod run;
+pub mod stock;
+mod value;
+mod volatile;
+mod watchdog;
+mod workload;
+
+pub use crash::{CrashLog, CrashState, Plan, StateId};
+pub use disk::Disk;
+pub use faulty::{Faults, Faulty, IoKind, IoKinds, Rule};
+pub use memory::Memory;
+pub use model::{Effect, Knowledge, Mismatch, Model, Overlay};
+pub use range_map::RangeMap;
+pub use rng::Rng;
+pub use run::{Failure, Reopen, Run, effect, perform, run};
+pub use value::Value;
+pub use volatile::{Recorder, Volatile};
+pub use watchdog::Watchdog;
+pub use workload::{Op, Profile, Workload};
