@@ -1,0 +1,189 @@
+//! Arguments that several commands share, and how their values are read.
+
+use std::io::Write as _;
+
+use cairn_block::options::{CacheMode, parse_i64, parse_size};
+use clap::Args;
+
+use crate::error::{Error, Result};
+use crate::ops::image::ImageSpec;
+use crate::progress::Style;
+
+/// How an existing image is named: by file name and format, or by options.
+#[derive(Args, Debug)]
+pub(super) struct FormatArgs {
+    /// Format of the image (default: found out by probing)
+    #[arg(short, long, value_name = "FMT", allow_hyphen_values = true)]
+    format: Option<String>,
+    /// Take the file name as image options (driver=…,file.filename=…)
+    #[arg(long, conflicts_with = "format")]
+    image_opts: bool,
+}
+
+impl FormatArgs {
+    /// The image called `name`.
+    pub(super) fn image(self, name: String) -> ImageSpec {
+        ImageSpec::new(name, self.format, self.image_opts)
+    }
+}
+
+/// Objects that image options refer to.
+#[derive(Args, Debug)]
+pub(super) struct ObjectArgs {
+    /// Define an object, such as a secret
+    #[arg(long = "object", value_name = "TYPE,id=ID,…", allow_hyphen_values = true)]
+    texts: Vec<String>,
+}
+
+impl ObjectArgs {
+    /// Creates the objects.
+    pub(super) fn create(&self) -> Result<()> {
+        super::objects::create(&self.texts)
+    }
+}
+
+/// Opening an image that others may be writing.
+#[derive(Args, Debug)]
+pub(super) struct ShareArgs {
+    /// Open the image even if another program is writing to it
+    #[arg(short = 'U', long)]
+    pub(super) force_share: bool,
+}
+
+/// Form of the result.
+#[derive(Args, Debug)]
+pub(super) struct OutputArgs {
+    /// Form of the result
+    #[arg(long, value_name = "human|json", default_value = "human", hide_default_value = true)]
+    pub(super) output: OutputForm,
+}
+
+/// Who reads the result.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OutputForm {
+    /// A person.
+    Human,
+    /// A program.
+    Json,
+}
+
+/// Silence.
+#[derive(Args, Debug)]
+pub(super) struct QuietArgs {
+    /// Print errors only
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+impl QuietArgs {
+    /// Prints `text` unless the user wants silence.
+    pub(super) fn print(&self, text: &str) -> Result<()> {
+        if self.quiet { Ok(()) } else { print(text) }
+    }
+}
+
+/// Showing progress.
+#[derive(Args, Debug)]
+pub(super) struct ProgressArgs {
+    /// Show progress; --progress=json[:FD] writes JSON lines to a file descriptor (default: 2)
+    #[arg(
+        short,
+        long,
+        value_name = "json[:FD]",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text"
+    )]
+    progress: Option<String>,
+}
+
+impl ProgressArgs {
+    /// How progress is to be shown.
+    pub(super) fn style(&self, quiet: &QuietArgs) -> Result<Style> {
+        Style::parse(self.progress.as_deref(), quiet.quiet)
+    }
+}
+
+/// Prints to standard output.
+pub(super) fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(Error::Stdout)
+}
+
+/// Reads a size in bytes. `what` says what the size is, for the message.
+pub(super) fn size(what: &str, text: &str) -> Result<u64> {
+    match parse_size(text) {
+        Ok(size) if i64::try_from(size).is_ok() => Ok(size),
+        Ok(_) => {
+            Err(Error::Usage(format!("{what} '{text}' is too large: the most is 2^63-1 bytes")))
+        }
+        Err(error) => Err(Error::Usage(format!(
+            "{what} '{text}' is {error}; write bytes such as 4096, 64k or 1.5G"
+        ))),
+    }
+}
+
+/// Reads a size in bytes, or gives the default.
+pub(super) fn size_or(what: &str, text: Option<&str>, default: u64) -> Result<u64> {
+    text.map_or(Ok(default), |text| size(what, text))
+}
+
+/// Reads a whole number from `least` to `most`, or gives the default.
+pub(super) fn number_or(
+    what: &str,
+    text: Option<&str>,
+    default: u32,
+    least: u32,
+    most: u32,
+) -> Result<u32> {
+    let Some(text) = text else { return Ok(default) };
+    parse_i64(text)
+        .ok()
+        .and_then(|value| u32::try_from(value).ok())
+        .filter(|value| (least..=most).contains(value))
+        .ok_or_else(|| {
+            Error::Usage(format!("{what} '{text}' is not a whole number from {least} to {most}"))
+        })
+}
+
+/// Reads a cache mode, or gives the default.
+pub(super) fn cache_or(text: Option<&str>, default: CacheMode) -> Result<CacheMode> {
+    text.map_or(Ok(default), |text| {
+        CacheMode::from_word(text).ok_or_else(|| {
+            Error::Usage(format!(
+                "there is no cache mode '{text}'; there are none, writeback, writethrough, \
+                 directsync and unsafe"
+            ))
+        })
+    })
+}
+
+/// Why an internal snapshot cannot be read.
+pub(super) fn snapshot_unsupported(name: &str) -> Error {
+    Error::Usage(format!("cannot read snapshot '{name}': this version does not open snapshots"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_c_reads_them() {
+        for (text, value) in [("16", 16), (" 2", 2), ("0x1f", 31), ("010", 8), ("+7", 7)] {
+            assert_eq!(number_or("x", Some(text), 1, 1, 100).expect(text), value);
+        }
+        assert_eq!(number_or("x", None, 8, 1, 16).expect("default"), 8);
+        for text in ["", "0", "101", "-3", "1k", "2 ", "99999999999999999999"] {
+            let error = number_or("the depth", Some(text), 1, 1, 100).expect_err(text);
+            assert!(error.to_string().ends_with("from 1 to 100"), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_fit_signed_offsets() {
+        assert_eq!(size("size", "1.5G").expect("size"), 3 << 29);
+        for text in ["1e3", "-1", "", "8E", "1x"] {
+            let error = size("the size", text).expect_err(text).to_string();
+            assert!(error.starts_with("the size"), "{error}");
+        }
+    }
+}

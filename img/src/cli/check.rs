@@ -1,0 +1,99 @@
+//! `check`: consistency of an image's metadata.
+
+use cairn_block::driver::Repair;
+use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Graph;
+use cairn_block::options::CacheMode;
+use clap::{Args, ValueEnum};
+
+use super::args::{FormatArgs, ObjectArgs, OutputArgs, OutputForm, QuietArgs, ShareArgs, cache_or};
+use crate::error::Result;
+use crate::ops::check::check;
+use crate::ops::image::Access;
+use crate::output::check::{human, json, repaired};
+use crate::runtime;
+
+const NOTES: &str = "\
+Exit status: 0 clean, 1 the check could not be completed, 2 the image is damaged,
+3 clusters are leaked (wasted space, no damage), 63 the format has no check.
+
+Examples:
+  cairn-img check disk.qcow2
+  cairn-img check -r leaks disk.qcow2";
+
+/// Check the metadata of an image for damage, and repair it
+#[derive(Args, Debug)]
+#[command(after_help = NOTES)]
+pub(super) struct Check {
+    #[command(flatten)]
+    image: FormatArgs,
+    /// Repair leaked clusters only, or all that is wrong
+    #[arg(short, long, value_name = "leaks|all", conflicts_with = "force_share")]
+    repair: Option<RepairArg>,
+    /// Cache mode (default: writeback)
+    #[arg(short = 'T', long, value_name = "MODE")]
+    cache: Option<String>,
+    #[command(flatten)]
+    share: ShareArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
+    #[command(flatten)]
+    objects: ObjectArgs,
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: String,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum RepairArg {
+    Leaks,
+    All,
+}
+
+impl Check {
+    pub(super) fn run(self) -> Result<u8> {
+        self.objects.create()?;
+        let repair = match self.repair {
+            None => Repair::empty(),
+            Some(RepairArg::Leaks) => Repair::LEAKS,
+            Some(RepairArg::All) => Repair::LEAKS | Repair::ERRORS,
+        };
+        let access = Access {
+            write: !repair.is_empty(),
+            resize: !repair.is_empty(),
+            check: true,
+            force_share: self.share.force_share,
+            cache: cache_or(self.cache.as_deref(), CacheMode::Writeback)?,
+            ..Access::default()
+        };
+        let graph = Graph::new();
+        let filename = self.file.clone();
+        let spec = self.image.image(self.file);
+        let form = self.output.output;
+        let quiet = &self.quiet;
+        runtime::run(&EngineConfig::default(), async {
+            let image = spec.open(&graph, &access).await?;
+            let format = image.node().format();
+            let checked = check(
+                &image,
+                repair,
+                |line| eprintln!("{line}"),
+                |report| match form {
+                    OutputForm::Human => quiet.print(&repaired(report)),
+                    OutputForm::Json => Ok(()),
+                },
+            )
+            .await;
+            let closed = image.close().await;
+            let checked = checked?;
+            quiet.print(&match form {
+                OutputForm::Human => human(&checked.report),
+                OutputForm::Json => json(&filename, format, &checked.report),
+            })?;
+            closed?;
+            Ok(checked.exit_status())
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! `compare`: whether two images have the same content.
+
+use cairn_block::graph::Graph;
+use cairn_block::options::CacheMode;
+use clap::Args;
+
+use super::args::{ObjectArgs, ProgressArgs, QuietArgs, ShareArgs, cache_or};
+use crate::error::Result;
+use crate::ops::compare::{EXIT_OPEN, Notice, Verdict, compare};
+use crate::ops::image::{Access, ImageSpec};
+use crate::output::compare::{SIZE_WARNING, verdict};
+use crate::progress::Progress;
+use crate::runtime;
+
+const NOTES: &str = "\
+Images of different size are the same if the rest of the longer one reads as zeroes.
+
+Exit status: 0 same, 1 different, 2 an image cannot be opened, 3 its allocation cannot be
+examined, 4 it cannot be read.
+
+Examples:
+  cairn-img compare disk.raw disk.qcow2
+  cairn-img compare -s -f qcow2 -F qcow2 a.qcow2 b.qcow2";
+
+/// Find out whether two images have the same content
+#[derive(Args, Debug)]
+#[command(after_help = NOTES)]
+pub(super) struct Compare {
+    /// Format of the first image (default: found out by probing)
+    #[arg(short = 'f', long, value_name = "FMT", allow_hyphen_values = true)]
+    a_format: Option<String>,
+    /// Format of the second image (default: found out by probing)
+    #[arg(short = 'F', long, value_name = "FMT", allow_hyphen_values = true)]
+    b_format: Option<String>,
+    /// Take both names as image options (driver=…,file.filename=…)
+    #[arg(long, conflicts_with_all = ["a_format", "b_format"])]
+    image_opts: bool,
+    /// Sizes and allocation must be the same, too
+    #[arg(short, long)]
+    strict: bool,
+    /// Cache mode (default: writeback)
+    #[arg(short = 'T', long, value_name = "MODE")]
+    cache: Option<String>,
+    #[command(flatten)]
+    share: ShareArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
+    #[command(flatten)]
+    objects: ObjectArgs,
+    /// First image
+    #[arg(value_name = "FILE1")]
+    a: String,
+    /// Second image
+    #[arg(value_name = "FILE2")]
+    b: String,
+}
+
+/// Least difference between two reports of progress, in percent.
+const PROGRESS_STEP: f32 = 2.0;
+/// Exit status when the images differ.
+const EXIT_DIFFERENT: u8 = 1;
+
+impl Compare {
+    pub(super) fn run(self) -> Result<u8> {
+        self.objects.create()?;
+        let cache = cache_or(self.cache.as_deref(), CacheMode::Writeback)?;
+        let access = Access::read(cache, self.share.force_share);
+        let style = self.progress.style(&self.quiet)?;
+        let first = ImageSpec::new(self.a, self.a_format, self.image_opts);
+        let second = ImageSpec::new(self.b, self.b_format, self.image_opts);
+        let graph = Graph::new();
+        let report = Report { progress: Progress::start(style, PROGRESS_STEP), quiet: &self.quiet };
+        let operation = async {
+            let open = async |spec: &ImageSpec| {
+                spec.open(&graph, &access).await.map_err(|error| error.with_status(EXIT_OPEN))
+            };
+            let first = open(&first).await?;
+            let second = open(&second).await?;
+            let verdict = compare(&first, &second, self.strict, &report).await;
+            first.close().await?;
+            second.close().await?;
+            verdict
+        };
+        let result = runtime::run_watched(operation, || report.progress.request_report());
+        if let Ok(found) = &result {
+            self.quiet.print(&verdict(*found))?;
+        }
+        report.progress.finish(matches!(result, Ok(Verdict::Identical)));
+        Ok(if result? == Verdict::Identical { 0 } else { EXIT_DIFFERENT })
+    }
+}
+
+/// Tells the user how far the comparison is.
+struct Report<'q> {
+    progress: Progress,
+    quiet: &'q QuietArgs,
+}
+
+impl Notice for Report<'_> {
+    fn total(&self, bytes: u64) {
+        self.progress.set_total(bytes);
+    }
+
+    fn compared(&self, bytes: u64) {
+        self.progress.add(bytes);
+    }
+
+    fn sizes_differ(&self) {
+        // The verdict, which follows, fails if standard output is gone.
+        let _ = self.quiet.print(SIZE_WARNING);
+    }
+}

@@ -1,0 +1,110 @@
+//! The command line: one module for each command, and what is common to all of them.
+//!
+//! A command's module describes its arguments, turns them into a typed request for [`crate::ops`],
+//! and prints the result through [`crate::output`]. Options keep the letters and names of the
+//! reference, may come after operands, and may be abbreviated while they stay unambiguous.
+
+mod args;
+mod bench;
+mod check;
+mod compare;
+mod convert;
+mod create;
+mod dd;
+mod info;
+mod map;
+mod measure;
+mod objects;
+mod parse;
+mod program;
+mod resize;
+mod shell;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use program::Program;
+
+use crate::error::Error;
+
+/// Exit status of a failure that has none of its own.
+const EXIT_FAILURE: u8 = 1;
+
+/// Create, inspect, convert, check and compare disk images
+#[derive(Debug, Parser)]
+#[command(
+    disable_help_subcommand = true,
+    infer_long_args = true,
+    args_override_self = true,
+    max_term_width = 100
+)]
+struct Cli {
+    /// Accepted for compatibility; there are no trace events
+    #[arg(short = 'T', long, value_name = "SPEC", allow_hyphen_values = true)]
+    trace: Option<String>,
+    /// Print a completion script for bash, elvish, fish, powershell or zsh
+    #[arg(long, value_name = "SHELL")]
+    completions: Option<clap_complete::Shell>,
+    /// Print the manual page, or that of one command, in roff
+    #[arg(long, value_name = "COMMAND", num_args = 0..=1, default_missing_value = "")]
+    man: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bench(bench::Bench),
+    Check(check::Check),
+    Compare(compare::Compare),
+    Convert(convert::Convert),
+    Create(create::Create),
+    Dd(dd::Dd),
+    Info(info::Info),
+    Map(map::Map),
+    Measure(measure::Measure),
+    Resize(resize::Resize),
+}
+
+/// Runs the program with the arguments of the process, the first of which is its name.
+pub fn run(argv: Vec<OsString>) -> ExitCode {
+    let program = Program::from_argv0(argv.first().map(OsString::as_os_str));
+    let code = match parse::parse(program, argv) {
+        Ok(cli) => execute(program, cli).unwrap_or_else(|error| {
+            eprintln!("{}: {error}", program.name());
+            error.exit_status().unwrap_or(EXIT_FAILURE)
+        }),
+        Err(parse::Stop::Shown) => 0,
+        Err(parse::Stop::Usage(message)) => {
+            eprintln!("{}: {message}", program.name());
+            EXIT_FAILURE
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Runs the command and returns its exit status.
+fn execute(program: Program, cli: Cli) -> Result<u8, Error> {
+    if let Some(shell) = cli.completions {
+        return shell::print_completions(program, shell).map(|()| 0);
+    }
+    if let Some(command) = cli.man {
+        return shell::print_man(program, &command).map(|()| 0);
+    }
+    match cli.command {
+        Some(Command::Bench(args)) => args.run(),
+        Some(Command::Check(args)) => args.run(),
+        Some(Command::Compare(args)) => args.run(),
+        Some(Command::Convert(args)) => args.run(program),
+        Some(Command::Create(args)) => args.run(),
+        Some(Command::Dd(args)) => args.run(),
+        Some(Command::Info(args)) => args.run(),
+        Some(Command::Map(args)) => args.run(),
+        Some(Command::Measure(args)) => args.run(),
+        Some(Command::Resize(args)) => args.run(),
+        // Global options alone are no error.
+        None => Ok(0),
+    }
+}

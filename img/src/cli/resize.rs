@@ -1,0 +1,101 @@
+//! `resize`: change the size of the virtual disk.
+
+use cairn_block::driver::Prealloc;
+use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Graph;
+use clap::{Args, ValueEnum};
+
+use super::args::{FormatArgs, ObjectArgs, QuietArgs, size};
+use crate::error::Result;
+use crate::ops::image::Access;
+use crate::ops::resize::{NewSize, resize};
+use crate::runtime;
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn-img resize disk.qcow2 +10G
+  cairn-img resize -f raw --shrink disk.raw 5G";
+
+/// Change the size of an image
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Resize {
+    #[command(flatten)]
+    image: FormatArgs,
+    /// Allow the loss of the data behind the new end
+    #[arg(long)]
+    shrink: bool,
+    /// Storage for the added part (default: off)
+    #[arg(long, value_name = "MODE")]
+    preallocation: Option<PreallocArg>,
+    #[command(flatten)]
+    quiet: QuietArgs,
+    #[command(flatten)]
+    objects: ObjectArgs,
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: String,
+    /// New size, or with a sign the difference
+    #[arg(value_name = "[+|-]SIZE", allow_hyphen_values = true)]
+    size: String,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum PreallocArg {
+    Off,
+    Metadata,
+    Falloc,
+    Full,
+}
+
+impl Resize {
+    pub(super) fn run(self) -> Result<u8> {
+        self.objects.create()?;
+        let new_size = new_size(&self.size)?;
+        let prealloc = match self.preallocation {
+            None | Some(PreallocArg::Off) => Prealloc::Off,
+            Some(PreallocArg::Metadata) => Prealloc::Metadata,
+            Some(PreallocArg::Falloc) => Prealloc::Falloc,
+            Some(PreallocArg::Full) => Prealloc::Full,
+        };
+        let access = Access { write: true, resize: true, ..Access::default() };
+        let spec = self.image.image(self.file);
+        let graph = Graph::new();
+        runtime::run(&EngineConfig::default(), async {
+            let image = spec.open(&graph, &access).await?;
+            let resized = resize(&image, new_size, prealloc, self.shrink).await;
+            let closed = image.close().await;
+            resized?;
+            Ok(closed?)
+        })?;
+        self.quiet.print("Image resized.\n")?;
+        Ok(0)
+    }
+}
+
+/// Reads a size, or with a sign a difference.
+fn new_size(text: &str) -> Result<NewSize> {
+    let parse = |digits| size("the size", digits);
+    if let Some(digits) = text.strip_prefix('+') {
+        parse(digits).map(NewSize::Grow)
+    } else if let Some(digits) = text.strip_prefix('-') {
+        parse(digits).map(NewSize::Shrink)
+    } else {
+        parse(text).map(NewSize::Exactly)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_makes_a_difference() {
+        assert_eq!(new_size("10M").expect("size"), NewSize::Exactly(10 << 20));
+        assert_eq!(new_size("+1G").expect("size"), NewSize::Grow(1 << 30));
+        assert_eq!(new_size("-10M").expect("size"), NewSize::Shrink(10 << 20));
+        for text in ["", "+", "-", "--1", "+foo"] {
+            assert!(new_size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Failures of the tool's operations.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The block layer failed.
+    #[error(transparent)]
+    Block(#[from] cairn_block::Error),
+    /// Something about a file around the image (a temporary name, its final name) failed.
+    #[error("{what} '{}': {}", .path.display(), OsText(.source))]
+    File {
+        /// What was being done.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A signal ended the operation.
+    #[error("interrupted")]
+    Interrupted {
+        /// Its number.
+        signal: i32,
+    },
+    /// The user asked for something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// A failure that has an exit status of its own.
+    #[error("{source}")]
+    WithStatus {
+        /// Exit status of the program.
+        status: u8,
+        /// What failed.
+        source: Box<Error>,
+    },
+    /// The result could not be printed.
+    #[error("cannot write the result: {}", OsText(.0))]
+    Stdout(#[source] io::Error),
+    /// The program could not set itself up (threads, signal handlers).
+    #[error("cannot {what}: {}", OsText(.source))]
+    Setup {
+        /// What was being done.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl From<cairn_block::options::OptionError> for Error {
+    fn from(error: cairn_block::options::OptionError) -> Error {
+        Error::Block(error.into())
+    }
+}
+
+/// Result of an operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Makes the program exit with `status`.
+    pub fn with_status(self, status: u8) -> Error {
+        Error::WithStatus { status, source: Box::new(self) }
+    }
+
+    /// The exit status that this failure asks for, if any.
+    pub fn exit_status(&self) -> Option<u8> {
+        match self {
+            Error::WithStatus { status, .. } => Some(*status),
+            // As shells report a program that died of the signal.
+            Error::Interrupted { signal } => u8::try_from(128 + signal).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// The text of an OS error without Rust's "(os error N)".
+struct OsText<'a>(&'a io::Error);
+
+impl std::fmt::Display for OsText<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.0.to_string();
+        f.write_str(text.split(" (os error").next().unwrap_or(&text))
+    }
+}

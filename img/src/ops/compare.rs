@@ -1,0 +1,227 @@
+//! `compare`: whether two images have the same content.
+
+use std::ops::Range;
+
+use cairn_block::IoBufMut;
+use cairn_block::buf::is_zero;
+use cairn_block::driver::Status;
+use cairn_block::graph::Backend;
+use cairn_block::num::AsUsize as _;
+use futures_util::{TryStreamExt, stream};
+
+use crate::error::{Error, Result};
+
+/// Exit status when an image cannot be opened.
+pub const EXIT_OPEN: u8 = 2;
+/// Exit status when the allocation of an image cannot be examined.
+const EXIT_STATUS: u8 = 3;
+/// Exit status when an image cannot be read.
+const EXIT_READ: u8 = 4;
+
+/// Longest piece in bytes.
+const PIECE: u64 = 1 << 20;
+/// Pieces in flight.
+const PARALLEL: usize = 8;
+/// Differences are located to a sector of this many bytes.
+const SECTOR: usize = 512;
+
+/// Result of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The images are the same.
+    Identical,
+    /// The first difference is in the sector at this offset.
+    ContentDiffers {
+        /// In bytes.
+        offset: u64,
+    },
+    /// Sizes differ, and that matters.
+    SizeDiffers,
+    /// Allocation differs from this offset on, and that matters.
+    StatusDiffers {
+        /// In bytes.
+        offset: u64,
+    },
+}
+
+/// What the comparison tells while it runs.
+pub trait Notice {
+    /// So many bytes will be compared. Told once, first.
+    fn total(&self, bytes: u64);
+    /// So many more bytes were compared.
+    fn compared(&self, bytes: u64);
+    /// The images are the same as far as the shorter one goes.
+    fn sizes_differ(&self);
+}
+
+/// How two images are to be compared.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// Both read as zeroes.
+    Nothing,
+    /// Allocation differs, which matters.
+    Differ,
+    /// Both may have data.
+    Both,
+    /// The first must be zero.
+    FirstZero,
+    /// The second must be zero.
+    SecondZero,
+}
+
+/// The two images.
+struct Pair<'i> {
+    first: &'i Backend,
+    second: &'i Backend,
+    strict: bool,
+}
+
+/// Compares `first` and `second`. With `strict`, size and allocation must be the same, too; otherwise
+/// the rest of the longer image must read as zeroes.
+pub async fn compare(
+    first: &Backend,
+    second: &Backend,
+    strict: bool,
+    notice: &dyn Notice,
+) -> Result<Verdict> {
+    let (a, b) = (first.size(), second.size());
+    if strict && a != b {
+        return Ok(Verdict::SizeDiffers);
+    }
+    notice.total(a.max(b));
+    let pair = Pair { first, second, strict };
+    let common = a.min(b);
+    let verdict = pair.compare(0..common, notice).await?;
+    if verdict != Verdict::Identical || a == b {
+        return Ok(verdict);
+    }
+    notice.sizes_differ();
+    pair.compare(common..a.max(b), notice).await
+}
+
+impl Pair<'_> {
+    /// Compares a range that lies within both images, or behind the end of one.
+    async fn compare(&self, range: Range<u64>, notice: &dyn Notice) -> Result<Verdict> {
+        let pieces = stream::try_unfold(range.start, |at| {
+            let end = range.end;
+            async move {
+                if at >= end {
+                    return Ok(None);
+                }
+                let (work, len) = self.work(at, end - at).await?;
+                Ok::<_, Error>(Some(((work, at..at + len), at + len)))
+            }
+        });
+        // Results come in order, so the first difference found is the first there is.
+        let mut results = std::pin::pin!(
+            pieces
+                .map_ok(|(work, piece)| async move {
+                    let verdict = self.piece(work, piece.clone()).await?;
+                    Ok((verdict, piece.end - piece.start))
+                })
+                .try_buffered(PARALLEL)
+        );
+        while let Some((verdict, len)) = results.try_next().await? {
+            if verdict != Verdict::Identical {
+                return Ok(verdict);
+            }
+            notice.compared(len);
+        }
+        Ok(Verdict::Identical)
+    }
+
+    /// What is to be done at `at`, and for how many bytes.
+    async fn work(&self, at: u64, len: u64) -> Result<(Work, u64)> {
+        let (first, len) = status(self.first, at, len).await?;
+        let (second, len) = status(self.second, at, len).await?;
+        let work = match (first.contains(Status::ZERO), second.contains(Status::ZERO)) {
+            _ if self.strict && first != second => Work::Differ,
+            (true, true) => Work::Nothing,
+            (true, false) => Work::SecondZero,
+            (false, true) => Work::FirstZero,
+            (false, false) => Work::Both,
+        };
+        let len = match work {
+            Work::Nothing | Work::Differ => len,
+            // Pieces end at multiples of their length, to stay aligned.
+            _ => len.min(PIECE - at % PIECE),
+        };
+        Ok((work, len))
+    }
+
+    async fn piece(&self, work: Work, range: Range<u64>) -> Result<Verdict> {
+        let difference = match work {
+            Work::Nothing => None,
+            Work::Differ => return Ok(Verdict::StatusDiffers { offset: range.start }),
+            Work::FirstZero => first_nonzero(&read(self.first, &range).await?),
+            Work::SecondZero => first_nonzero(&read(self.second, &range).await?),
+            Work::Both => {
+                let first = read(self.first, &range).await?;
+                let second = read(self.second, &range).await?;
+                first_difference(&first, &second)
+            }
+        };
+        Ok(match difference {
+            None => Verdict::Identical,
+            Some(at) => Verdict::ContentDiffers { offset: range.start + at as u64 },
+        })
+    }
+}
+
+/// Status of `image` at `at`, and for how many bytes; behind the end everything is zero.
+async fn status(image: &Backend, at: u64, len: u64) -> Result<(Status, u64)> {
+    if at >= image.size() {
+        return Ok((Status::ZERO, len));
+    }
+    let found = image
+        .status_above(None, at, len, true)
+        .await
+        .map_err(|error| Error::from(error).with_status(EXIT_STATUS))?;
+    Ok((found.extent.status, found.extent.len))
+}
+
+async fn read(image: &Backend, range: &Range<u64>) -> Result<IoBufMut> {
+    let buf = IoBufMut::new((range.end - range.start).as_usize());
+    image.read(range.start, buf).await.map_err(|error| Error::from(error).with_status(EXIT_READ))
+}
+
+/// Offset of the first sector in which the two differ.
+fn first_difference(first: &[u8], second: &[u8]) -> Option<usize> {
+    if first == second {
+        return None;
+    }
+    let sectors = first.chunks(SECTOR).zip(second.chunks(SECTOR));
+    sectors.into_iter().position(|(a, b)| a != b).map(|index| index * SECTOR)
+}
+
+/// Offset of the first sector that is not zero.
+fn first_nonzero(data: &[u8]) -> Option<usize> {
+    if is_zero(data) {
+        return None;
+    }
+    data.chunks(SECTOR).position(|sector| !is_zero(sector)).map(|index| index * SECTOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_located_to_the_sector() {
+        let mut a = vec![7u8; 2048];
+        let b = a.clone();
+        assert_eq!(first_difference(&a, &b), None);
+        a[1030] = 0;
+        assert_eq!(first_difference(&a, &b), Some(1024));
+        a[0] = 0;
+        assert_eq!(first_difference(&a, &b), Some(0));
+    }
+
+    #[test]
+    fn the_first_sector_with_data_is_found() {
+        let mut data = vec![0u8; 2048];
+        assert_eq!(first_nonzero(&data), None);
+        data[2047] = 1;
+        assert_eq!(first_nonzero(&data), Some(1536));
+    }
+}

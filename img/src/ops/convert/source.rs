@@ -1,0 +1,135 @@
+//! Several images as one, and what is known of its ranges.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use cairn_block::driver::Status;
+use cairn_block::graph::{Backend, Node, backing_of};
+
+use super::SECTOR;
+use crate::error::Result;
+
+/// Images one behind the other, each padded to whole sectors.
+pub(crate) struct Sources {
+    images: Vec<Image>,
+    size: u64,
+}
+
+/// One of the images.
+pub(super) struct Image {
+    backend: Backend,
+    /// First byte of its part in the whole.
+    start: u64,
+    /// The part of the image that is used.
+    part: Range<u64>,
+    /// What lies below its top layer.
+    backing: Option<Arc<Node>>,
+}
+
+/// What a range of the sources holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Data, or what may be data.
+    Data,
+    /// Zeroes.
+    Zero,
+    /// Nothing of its own: the backing file of the target has it.
+    Backing,
+}
+
+impl Sources {
+    /// All of `backends`.
+    pub(crate) fn new(backends: Vec<Backend>) -> Sources {
+        let mut size = 0;
+        let mut images = Vec::with_capacity(backends.len());
+        for backend in backends {
+            let part = 0..backend.size();
+            let image = Image::new(backend, size, part);
+            size = image.end();
+            images.push(image);
+        }
+        Sources { images, size }
+    }
+
+    /// A part of one image, without padding.
+    pub(crate) fn part(backend: Backend, part: Range<u64>) -> Sources {
+        let size = part.end - part.start;
+        Sources { images: vec![Image::new(backend, 0, part)], size }
+    }
+
+    /// Size of the whole in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The images, and what of each lies in `range` of the whole.
+    pub(super) fn within(&self, range: Range<u64>) -> impl Iterator<Item = (&Image, Range<u64>)> {
+        self.images.iter().filter_map(move |image| {
+            let part = range.start.max(image.start)..range.end.min(image.end());
+            (part.start < part.end).then_some((image, part))
+        })
+    }
+
+    /// The content of the first run of `range`, and where that run ends. With `top_only`, what the
+    /// first layer of an image does not have counts as [`Content::Backing`].
+    pub(super) async fn content(
+        &self,
+        range: Range<u64>,
+        top_only: bool,
+    ) -> Result<(Content, u64)> {
+        let Some((image, part)) = self.within(range.clone()).next() else {
+            return Ok((Content::Zero, range.end));
+        };
+        let (offset, present) = image.locate(&part);
+        if present == 0 {
+            // The rest of the last sector.
+            return Ok((Content::Zero, part.end));
+        }
+        let base = image.backing.as_ref().filter(|_| top_only);
+        let status = image.backend.status_above(base, offset, present, true).await?;
+        let flags = status.extent.status;
+        let content = if flags.contains(Status::ZERO) {
+            Content::Zero
+        } else if flags.contains(Status::DATA) || !top_only {
+            Content::Data
+        } else {
+            Content::Backing
+        };
+        Ok((content, part.start + status.extent.len))
+    }
+
+    /// Closes the images. Returns the first failure.
+    pub(crate) async fn close(self) -> Result<()> {
+        let mut result = Ok(());
+        for image in self.images {
+            let closed = image.backend.close().await;
+            result = result.and(closed.map_err(Into::into));
+        }
+        result
+    }
+}
+
+impl Image {
+    fn new(backend: Backend, start: u64, part: Range<u64>) -> Image {
+        let backing = backing_of(&backend.node());
+        Image { backend, start, part, backing }
+    }
+
+    /// First byte behind it in the whole.
+    fn end(&self) -> u64 {
+        self.start + (self.part.end - self.part.start).next_multiple_of(SECTOR)
+    }
+
+    /// The image itself.
+    pub(super) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// Where in the image a range of the whole is, and how many bytes of it are there; what is
+    /// missing pads the last sector and reads as zeroes.
+    pub(super) fn locate(&self, range: &Range<u64>) -> (u64, u64) {
+        let offset = self.part.start + (range.start - self.start);
+        let present = self.part.end.saturating_sub(offset).min(range.end - range.start);
+        (offset, present)
+    }
+}

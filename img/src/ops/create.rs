@@ -1,0 +1,214 @@
+//! `create`: make a new image.
+
+use std::sync::Arc;
+
+use cairn_block::driver::{self, DriverInfo, DriverKind};
+use cairn_block::graph::{Backend, Graph};
+use cairn_block::options::{Dict, OptionDesc, Value, filename, help, parse_list};
+
+use super::image::{Access, ImageSpec};
+use super::staging::Staging;
+use crate::error::{Error, Result};
+
+/// Formats whose images consist of one file that does not contain its own name.
+const SINGLE_FILE: [&str; 2] = ["raw", "qcow2"];
+
+/// A new image.
+#[derive(Clone, Debug, Default)]
+pub struct CreateRequest {
+    /// Its file name.
+    pub filename: String,
+    /// Its format.
+    pub format: String,
+    /// Options of the format, as one comma list.
+    pub options: String,
+    /// Size of the virtual disk in bytes; `None` for that in the options or of the backing file.
+    pub size: Option<u64>,
+    /// Backing file; relative to the directory of the new image.
+    pub backing: Option<String>,
+    /// Format of the backing file.
+    pub backing_format: Option<String>,
+    /// The backing file is not looked at.
+    pub backing_unsafe: bool,
+}
+
+/// Creates an image. Returns a line that says what was created.
+pub async fn create(graph: &Arc<Graph>, request: &CreateRequest) -> Result<String> {
+    let plan = Plan::new(graph, request).await?;
+    let target = NewImage::create(graph, &plan).await?;
+    target.commit()?;
+    Ok(help::creation_line(&plan.filename, plan.driver.name, &plan.table, &plan.options))
+}
+
+/// The driver called `format`, if it can create images.
+pub fn creating_driver(format: &str) -> Result<&'static DriverInfo> {
+    let driver = driver::find(format)
+        .ok_or_else(|| Error::Usage(format!("there is no image format '{format}'")))?;
+    if driver.create.is_none() {
+        return Err(Error::Usage(format!("images of format '{format}' cannot be created")));
+    }
+    Ok(driver)
+}
+
+/// Creation options of the protocol that stores a file called `file`, in addition to those of
+/// `format`.
+pub fn protocol_options(format: &'static DriverInfo, file: &str) -> Result<&'static [OptionDesc]> {
+    if format.kind == DriverKind::Protocol {
+        return Ok(&[]);
+    }
+    Ok(filename::locate(file, None)?.driver.create_options)
+}
+
+/// A request with everything looked up that can be known beforehand.
+pub(super) struct Plan {
+    pub(super) driver: &'static DriverInfo,
+    filename: String,
+    table: Vec<&'static OptionDesc>,
+    options: Dict,
+}
+
+impl Plan {
+    pub(super) async fn new(graph: &Arc<Graph>, request: &CreateRequest) -> Result<Plan> {
+        let driver = creating_driver(&request.format)?;
+        let protocol = protocol_options(driver, &request.filename)?;
+        let table = help::merge(&[driver.create_options, protocol]);
+        let mut options = parse_list(&request.options, None);
+        let known = |name: &str| table.iter().any(|desc| desc.name == name);
+        for (name, _) in options.iter() {
+            if !known(name) {
+                let mut names: Vec<&str> = table.iter().map(|desc| desc.name).collect();
+                names.sort_unstable();
+                return Err(Error::Usage(format!(
+                    "'{name}' is no creation option of format '{}', which has {}",
+                    driver.name,
+                    names.join(", ")
+                )));
+            }
+        }
+        if let Some(size) = request.size {
+            if options.contains("size") {
+                return Err(Error::Usage(
+                    "the size was given twice: as an argument and as an option".to_owned(),
+                ));
+            }
+            options.insert("size", size);
+        }
+        if request.backing.is_some() || request.backing_format.is_some() {
+            if !known("backing_file") {
+                return Err(Error::Usage(format!(
+                    "images of format '{}' cannot have a backing file",
+                    driver.name
+                )));
+            }
+            if let Some(file) = &request.backing {
+                options.insert("backing_file", file.as_str());
+            }
+            if let Some(format) = &request.backing_format {
+                options.insert("backing_fmt", format.as_str());
+            }
+        }
+        let mut plan = Plan { driver, filename: request.filename.clone(), table, options };
+        plan.look_at_backing(graph, request.backing_unsafe).await?;
+        if !plan.options.contains("size") {
+            return Err(Error::Usage(format!(
+                "give the size of the new image '{}'",
+                plan.filename
+            )));
+        }
+        Ok(plan)
+    }
+
+    /// The value of a text option; an empty one counts as absent.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.options.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Opens the backing file, to find mistakes now and to learn its size.
+    async fn look_at_backing(&mut self, graph: &Arc<Graph>, trust: bool) -> Result<()> {
+        let Some(stored) = self.text("backing_file") else {
+            if self.text("backing_fmt").is_some() {
+                return Err(Error::Usage(
+                    "a backing format was given, but no backing file".to_owned(),
+                ));
+            }
+            return Ok(());
+        };
+        if stored == self.filename {
+            return Err(Error::Usage(format!("'{stored}' cannot be its own backing file")));
+        }
+        let format = self.text("backing_fmt").map(str::to_owned);
+        if trust && self.options.contains("size") && format.is_some() {
+            return Ok(());
+        }
+        let name = filename::resolve_backing(stored, &self.filename)?;
+        let access = Access { metadata_only: true, force_share: true, ..Access::default() };
+        if trust {
+            return match format {
+                Some(_) => Ok(()),
+                None => Err(explicit_format(stored, None)),
+            };
+        }
+        let spec = ImageSpec::File { name, format: format.clone() };
+        let backing = spec.open(graph, &access).await.map_err(|error| match error {
+            Error::Block(error) => Error::Block(error.context("cannot open the backing file")),
+            other => other,
+        })?;
+        if format.is_none() {
+            return Err(explicit_format(stored, Some(backing.node().format())));
+        }
+        if !self.options.contains("size") {
+            self.options.insert("size", backing.size());
+        }
+        backing.close().await?;
+        Ok(())
+    }
+}
+
+fn explicit_format(backing: &str, detected: Option<&str>) -> Error {
+    let hint = match detected {
+        Some(format) => format!("it looks like '{format}': add -F {format} if that is right"),
+        None => "add -F FORMAT".to_owned(),
+    };
+    Error::Usage(format!("the format of the backing file '{backing}' must be given; {hint}"))
+}
+
+/// An image that was created and may not have its name yet.
+pub(super) struct NewImage {
+    /// The name to open it under.
+    pub(super) filename: String,
+    staging: Option<Staging>,
+    /// Keeps others from the file that is about to be replaced.
+    _claim: Option<Backend>,
+}
+
+impl NewImage {
+    pub(super) async fn create(graph: &Arc<Graph>, plan: &Plan) -> Result<NewImage> {
+        let create = plan.driver.create.ok_or_else(|| {
+            Error::Usage(format!("images of format '{}' cannot be created", plan.driver.name))
+        })?;
+        let mut staging = None;
+        if SINGLE_FILE.contains(&plan.driver.name) {
+            staging = Staging::begin(&plan.filename, plan.text("backing_file").is_some());
+        }
+        let claim = match staging.as_ref().and_then(Staging::replaced) {
+            Some(old) => Some(claim(graph, old).await?),
+            None => None,
+        };
+        let filename =
+            staging.as_ref().and_then(Staging::temporary).unwrap_or(&plan.filename).to_owned();
+        create(graph, &filename, plan.options.clone()).await?;
+        Ok(NewImage { filename, staging, _claim: claim })
+    }
+
+    /// Gives the finished image its name.
+    pub(super) fn commit(self) -> Result<()> {
+        self.staging.map_or(Ok(()), Staging::commit)
+    }
+}
+
+/// Opens a file that is to be replaced as its writer would, which fails if somebody uses it.
+async fn claim(graph: &Arc<Graph>, filename: &str) -> Result<Backend> {
+    let spec = ImageSpec::File { name: filename.to_owned(), format: Some("file".to_owned()) };
+    let access = Access { write: true, resize: true, ..Access::default() };
+    spec.open(graph, &access).await
+}

@@ -1,0 +1,134 @@
+//! Opening images as users name them.
+
+use std::sync::Arc;
+
+use cairn_block::driver::Perm;
+use cairn_block::graph::{Backend, Graph, NodeFlags, OpenOptions};
+use cairn_block::options::{CacheMode, Dict, expand, parse_list};
+
+use crate::error::Result;
+
+/// What this program is called as a user of nodes.
+const USER: &str = "image tool";
+
+/// An image as the user names it.
+#[derive(Clone, Debug)]
+pub enum ImageSpec {
+    /// A file name, possibly with a protocol, and the format if it is known.
+    File {
+        /// The name.
+        name: String,
+        /// The format; `None` to find out by probing.
+        format: Option<String>,
+    },
+    /// Options of the node and its children, as `--image-opts` takes them.
+    Options(String),
+}
+
+/// What is to be done with an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// It is written to; otherwise it is opened read-only.
+    pub write: bool,
+    /// Its size may change.
+    pub resize: bool,
+    /// Only its metadata is looked at, and its backing file is left alone.
+    pub metadata_only: bool,
+    /// It may be damaged: it is opened to be checked.
+    pub check: bool,
+    /// Others may be writing to it.
+    pub force_share: bool,
+    /// Cache mode.
+    pub cache: CacheMode,
+}
+
+impl Default for Access {
+    /// Reading through the page cache.
+    fn default() -> Access {
+        Access {
+            write: false,
+            resize: false,
+            metadata_only: false,
+            check: false,
+            force_share: false,
+            cache: CacheMode::Writeback,
+        }
+    }
+}
+
+impl Access {
+    /// Reading all of it.
+    pub fn read(cache: CacheMode, force_share: bool) -> Access {
+        Access { force_share, cache, ..Access::default() }
+    }
+
+    fn flags(self) -> NodeFlags {
+        NodeFlags {
+            read_only: !self.write,
+            force_share: self.force_share,
+            direct: self.cache.direct(),
+            no_flush: self.cache.no_flush(),
+            unmap: true,
+            no_io: self.metadata_only,
+            no_backing: self.metadata_only,
+            check: self.check,
+            ..NodeFlags::default()
+        }
+    }
+
+    fn permissions(self) -> Perm {
+        let mut perm = Perm::empty();
+        perm.set(Perm::CONSISTENT_READ, !self.metadata_only);
+        perm.set(Perm::WRITE, self.write);
+        perm.set(Perm::RESIZE, self.resize);
+        perm
+    }
+}
+
+impl ImageSpec {
+    /// A file name with its format, or options, as the command line gives them.
+    pub fn new(name: String, format: Option<String>, image_opts: bool) -> ImageSpec {
+        if image_opts { ImageSpec::Options(name) } else { ImageSpec::File { name, format } }
+    }
+
+    /// What messages call the image.
+    pub fn label(&self) -> &str {
+        match self {
+            ImageSpec::File { name, .. } => name,
+            ImageSpec::Options(text) => text,
+        }
+    }
+
+    /// Opens the image.
+    pub async fn open(&self, graph: &Arc<Graph>, access: &Access) -> Result<Backend> {
+        self.open_with(graph, access, Dict::new()).await
+    }
+
+    /// Opens the image; `extra` has options for the node that the user did not give.
+    pub async fn open_with(
+        &self,
+        graph: &Arc<Graph>,
+        access: &Access,
+        extra: Dict,
+    ) -> Result<Backend> {
+        let flags = access.flags();
+        let mut what = match self {
+            ImageSpec::File { name, format } => {
+                OpenOptions::file(name.as_str(), format.as_deref(), flags)
+            }
+            ImageSpec::Options(text) => {
+                OpenOptions { filename: None, options: image_options(text)?, flags }
+            }
+        };
+        what.options.merge_defaults(extra);
+        let node = graph.open(what).await?;
+        let mut image = Backend::new(graph, node, USER, access.permissions(), Perm::all())?;
+        image.set_write_through(access.write && access.cache.writethrough());
+        Ok(image)
+    }
+}
+
+/// Image options as a comma list; a first part without a key is the `file` node.
+fn image_options(text: &str) -> Result<Dict> {
+    Ok(expand(parse_list(text, Some("file"))).map_err(cairn_block::Error::from)?)
+}

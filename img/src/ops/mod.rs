@@ -1,0 +1,17 @@
+//! What the tool does, one module for each operation, without command line and printing.
+//!
+//! Operations are futures for an I/O thread ([`crate::runtime`]). Dropping one cancels it: what it
+//! created and did not finish is removed again.
+
+pub mod bench;
+pub mod check;
+pub mod compare;
+pub mod convert;
+pub mod create;
+pub mod dd;
+pub mod image;
+pub mod info;
+pub mod map;
+pub mod measure;
+pub mod resize;
+mod staging;

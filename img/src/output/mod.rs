@@ -1,0 +1,21 @@
+//! The texts that users and programs read: pure functions from results to text.
+//!
+//! Layout and wording of results are part of the interface (programs parse them), so they are those
+//! of the reference release, byte for byte.
+
+pub mod bench;
+pub mod check;
+pub mod compare;
+pub mod info;
+mod local_time;
+pub mod map;
+pub mod measure;
+
+use cairn_block::options::{Value, json};
+
+/// A whole JSON document, with its newline.
+fn json_document(value: impl Into<Value>) -> String {
+    let mut text = json::pretty(&value.into());
+    text.push('\n');
+    text
+}
