@@ -20,6 +20,18 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// The disk below `dir`, made on first use; processes that ask at the same time wait for one of them.
+    pub fn cached(self, dir: &Path) -> io::Result<PathBuf> {
+        fs::create_dir_all(dir)?;
+        let path = dir.join(format!("sample-{}-mib.raw", self.size >> 20));
+        let lock = File::create(path.with_extension("lock"))?;
+        lock.lock()?;
+        if !path.exists() {
+            self.make(&path)?;
+        }
+        Ok(path)
+    }
+
     /// 6 GiB with about 4 GiB of files.
     pub const FULL: Self = Self { size: 6 << 30, files: 4 << 30 };
     /// 512 MiB with about 340 MiB of files.
