@@ -20,8 +20,10 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::buf::{IoBuf, IoBufMut};
 use crate::error::{Error, Result};
+use crate::formats::raw;
 use crate::graph::{Edge, OpenContext};
 use crate::options::{Dict, OptionDesc};
+use crate::protocols::{file, null};
 
 bitflags! {
     /// How a write is to be done.
@@ -464,7 +466,14 @@ pub type MeasureFn = for<'a> fn(
 ) -> DriverFuture<'a, Measure>;
 
 /// All drivers, in the order in which they are probed.
-static DRIVERS: &[&DriverInfo] = &[&crate::formats::raw::RAW];
+static DRIVERS: &[&DriverInfo] = &[
+    &raw::RAW,
+    // Protocols.
+    &file::FILE,
+    &file::HOST_DEVICE,
+    &null::NULL_CO,
+    &null::NULL_AIO,
+];
 
 /// All drivers, in the order in which they are probed.
 pub fn drivers() -> impl Iterator<Item = &'static DriverInfo> {

@@ -19,6 +19,8 @@ pub enum Op {
     BlockStatus,
     /// Copying a range inside the kernel.
     CopyRange,
+    /// Creating an image.
+    Create,
     /// Discarding data.
     Discard,
     /// Making earlier writes durable.
@@ -40,6 +42,7 @@ impl fmt::Display for Op {
         f.write_str(match self {
             Op::BlockStatus => "cannot query allocation",
             Op::CopyRange => "cannot copy range",
+            Op::Create => "cannot create",
             Op::Discard => "cannot discard",
             Op::Flush => "cannot flush",
             Op::Open => "cannot open",

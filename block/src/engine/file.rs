@@ -217,9 +217,9 @@ impl File {
         !self.0.options.direct && len <= runtime::inline_limit()
     }
 
-    /// Waits until requests whose futures were dropped are over: such a write must not land on top
-    /// of a later one, nor change what a later read returned.
-    async fn settle(&self) {
+    /// Waits until requests whose futures were dropped are over. Requests do so by themselves: a
+    /// write must not land on top of a later one, nor change what a later read returned.
+    pub async fn settle(&self) {
         while self.0.abandoned.load(Ordering::Acquire) != 0 {
             let settled = self.0.settled.notified();
             if self.0.abandoned.load(Ordering::Acquire) != 0 {

@@ -14,6 +14,7 @@ mod pool;
 mod request;
 mod ring;
 mod runtime;
+pub mod sys;
 mod thread;
 
 #[cfg(test)]

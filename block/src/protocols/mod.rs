@@ -1,1 +1,4 @@
 //! Protocols: the leaves of the graph, which reach storage.
+
+pub(crate) mod file;
+pub(crate) mod null;

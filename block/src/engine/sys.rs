@@ -1,0 +1,119 @@
+//! System calls for files and block devices that no library offers as safe functions.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, Setter, ioctl, opcode};
+
+/// `BLKGETSIZE64` and its relatives of linux/fs.h, whose numbers are the same everywhere but for the
+/// direction bits that `opcode` adds.
+const BLKDISCARD: Opcode = opcode::none(0x12, 119);
+const BLKGETSIZE64: Opcode = opcode::read::<usize>(0x12, 114);
+const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
+const FS_IOC_FSGETXATTR: Opcode = opcode::read::<FsXattr>(b'X', 31);
+const FS_IOC_FSSETXATTR: Opcode = opcode::write::<FsXattr>(b'X', 32);
+
+/// `FS_XFLAG_EXTSIZE`: the extent size hint counts.
+const XFLAG_EXTSIZE: u32 = 0x800;
+
+/// `struct fsxattr` of linux/fs.h.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct FsXattr {
+    xflags: u32,
+    extsize: u32,
+    nextents: u32,
+    projid: u32,
+    cowextsize: u32,
+    pad: [u8; 8],
+}
+
+/// Size of a block device in bytes.
+pub fn device_size(fd: impl AsFd) -> io::Result<u64> {
+    // SAFETY: BLKGETSIZE64 stores a 64-bit number, whatever type its opcode was made with.
+    Ok(unsafe { ioctl(fd, Getter::<BLKGETSIZE64, u64>::new()) }?)
+}
+
+/// Writes zeroes to a range of a block device, by a command of the device if it has one.
+pub fn device_zero_out(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    // SAFETY: BLKZEROOUT reads two 64-bit numbers.
+    Ok(unsafe { ioctl(fd, RangeSetter::<BLKZEROOUT>::new([offset, len])) }?)
+}
+
+/// Discards a range of a block device.
+pub fn device_discard(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    // SAFETY: BLKDISCARD reads two 64-bit numbers.
+    Ok(unsafe { ioctl(fd, RangeSetter::<BLKDISCARD>::new([offset, len])) }?)
+}
+
+type RangeSetter<const OPCODE: Opcode> = Setter<OPCODE, [u64; 2]>;
+
+/// The extent size hint of a file in bytes; 0 if it has none. Fails on file systems without hints.
+pub fn extent_size_hint(fd: impl AsFd) -> io::Result<u32> {
+    let attributes = extended_attributes(fd)?;
+    Ok(if attributes.xflags & XFLAG_EXTSIZE != 0 { attributes.extsize } else { 0 })
+}
+
+/// Makes the file system allocate extents of `bytes` for a file. Fails on file systems without hints.
+pub fn set_extent_size_hint(fd: impl AsFd, bytes: u32) -> io::Result<()> {
+    let mut attributes = extended_attributes(&fd)?;
+    attributes.xflags |= XFLAG_EXTSIZE;
+    attributes.extsize = bytes;
+    // SAFETY: FS_IOC_FSSETXATTR reads a `struct fsxattr`.
+    Ok(unsafe { ioctl(fd, Setter::<FS_IOC_FSSETXATTR, FsXattr>::new(attributes)) }?)
+}
+
+fn extended_attributes(fd: impl AsFd) -> io::Result<FsXattr> {
+    // SAFETY: FS_IOC_FSGETXATTR stores a `struct fsxattr`.
+    Ok(unsafe { ioctl(fd, Getter::<FS_IOC_FSGETXATTR, FsXattr>::new()) }?)
+}
+
+/// A small constant whose type differs from that of its field.
+#[allow(clippy::cast_possible_truncation)]
+const fn short(constant: libc::c_int) -> libc::c_short {
+    constant as libc::c_short
+}
+
+fn byte_lock(
+    fd: impl AsFd,
+    command: libc::c_int,
+    kind: libc::c_int,
+    byte: u64,
+) -> io::Result<libc::flock> {
+    let offset = i64::try_from(byte).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut lock = libc::flock {
+        l_type: short(kind),
+        l_whence: short(libc::SEEK_SET),
+        l_start: offset,
+        l_len: 1,
+        l_pid: 0,
+    };
+    rustix::io::retry_on_intr(|| {
+        // SAFETY: the OFD lock commands read and write one `struct flock`, which `lock` is.
+        let result = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), command, &raw mut lock) };
+        if result < 0 { Err(last_errno()) } else { Ok(()) }
+    })?;
+    Ok(lock)
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Takes a shared lock on one byte of a file for its open file description (`F_OFD_SETLK`). The file
+/// must be open for reading.
+pub fn lock_byte(fd: impl AsFd, byte: u64) -> io::Result<()> {
+    byte_lock(fd, libc::F_OFD_SETLK, libc::F_RDLCK, byte).map(drop)
+}
+
+/// Gives the lock on one byte of a file back.
+pub fn unlock_byte(fd: impl AsFd, byte: u64) -> io::Result<()> {
+    byte_lock(fd, libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
+}
+
+/// Whether another open file description, or a process, holds a lock on one byte of a file.
+pub fn is_byte_locked(fd: impl AsFd, byte: u64) -> io::Result<bool> {
+    let lock = byte_lock(fd, libc::F_OFD_GETLK, libc::F_WRLCK, byte)?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
