@@ -126,6 +126,10 @@ fn a_window_shows_its_part_of_the_file_only() {
         let setup = setup(4096);
         let user = setup.user(&[("driver", "raw"), ("offset", "1000"), ("size", "1k")]).await;
         assert_eq!(user.size(), 1024);
+        assert_eq!(
+            user.node().filename(),
+            r#"json:{"offset": "1000", "driver": "raw", "size": "1k", "file": {"driver": "memory"}}"#
+        );
         let read = user.read(24, IoBufMut::new(1000)).await.expect("inside");
         assert_eq!(read[..], setup.bytes.lock()[1024..2024]);
         let data = IoBuf::copy_of(&[0xee; 1024]);

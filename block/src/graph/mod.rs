@@ -29,6 +29,8 @@ pub use perms::default_child_perms;
 pub use status::{ChainExtent, backing_of, skip_filters, status_above};
 
 use crate::error::{Error, Result};
+use crate::options::Dict;
+use crate::options::filename::identify;
 
 /// All nodes and users of one program.
 #[derive(Default)]
@@ -76,7 +78,8 @@ impl Graph {
         flags: NodeFlags,
         driver: Box<dyn crate::driver::Driver>,
     ) -> Result<Arc<Node>> {
-        let node = Node::new(name.to_owned(), String::new(), flags, driver, Vec::new());
+        let identity = identify(driver.info(), &Dict::new(), None, &[], false);
+        let node = Node::new(name.to_owned(), identity, flags, driver, Vec::new());
         self.register(&node)?;
         Ok(node)
     }

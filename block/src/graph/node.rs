@@ -20,6 +20,7 @@ use crate::driver::{Driver, DriverKind, Resize, Role, WriteFlags};
 use crate::error::{Error, Op, Result};
 use crate::num::AsUsize;
 use crate::options::DetectZeroes;
+use crate::options::filename::NodeIdentity;
 
 /// Longest read or write, in bytes: below 2 GiB and a multiple of any alignment.
 pub const MAX_REQUEST: u64 = (1 << 31) - (1 << 16);
@@ -31,7 +32,7 @@ const ZERO_BOUNCE: u64 = 1 << 20;
 /// One driver instance in the graph.
 pub struct Node {
     name: String,
-    filename: RwLock<String>,
+    identity: NodeIdentity,
     /// Read by every write, hence not behind a lock.
     flags: ArcSwap<NodeFlags>,
     pub(super) driver: Box<dyn Driver>,
@@ -60,14 +61,14 @@ impl Drop for Busy<'_> {
 impl Node {
     pub(super) fn new(
         name: String,
-        filename: String,
+        identity: NodeIdentity,
         flags: NodeFlags,
         driver: Box<dyn Driver>,
         children: Vec<Arc<Edge>>,
     ) -> Arc<Node> {
         Arc::new(Node {
             name,
-            filename: RwLock::new(filename),
+            identity,
             flags: ArcSwap::from_pointee(flags),
             driver,
             children: RwLock::new(children),
@@ -86,15 +87,28 @@ impl Node {
         &self.name
     }
 
-    /// The file name, or the `json:` form of the options, that opens this node again.
-    pub fn filename(&self) -> String {
-        self.filename.read().clone()
+    /// What opens this node again.
+    pub fn identity(&self) -> &NodeIdentity {
+        &self.identity
     }
 
-    /// What messages call this node: its file name, else its node name.
+    /// The file name, or the `json:` form of the options, that opens this node again.
+    pub fn filename(&self) -> String {
+        self.identity.filename()
+    }
+
+    /// The plain name of the file that this node is about: its own, else that of its primary child.
+    /// Relative names in an image are relative to it.
+    pub fn base_filename(&self) -> Option<String> {
+        match &self.identity.exact {
+            Some(exact) => Some(exact.clone()),
+            None => self.primary()?.node().base_filename(),
+        }
+    }
+
+    /// What messages call this node: its plain file name, else its node name.
     pub fn label(&self) -> String {
-        let filename = self.filename.read();
-        if filename.is_empty() { self.name.clone() } else { filename.clone() }
+        self.identity.exact.clone().unwrap_or_else(|| self.name.clone())
     }
 
     /// The driver instance.

@@ -13,7 +13,7 @@ use super::{Graph, perms};
 use crate::buf::IoBufMut;
 use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
 use crate::error::{Error, Result};
-use crate::options::filename::{self, Location};
+use crate::options::filename::{self, ChildIdentity, Location, NodeIdentity};
 use crate::options::{self, ChildRef, Dict, NodeOptions, OptionError, Value, take_option};
 
 /// Bytes that probing looks at.
@@ -90,6 +90,7 @@ impl Graph {
             chain: chain.to_vec(),
             probed: None,
             format_probed: false,
+            backing_changed: false,
         };
         let info = match info {
             Some(info) if info.kind == DriverKind::Protocol => {
@@ -185,6 +186,8 @@ pub struct OpenContext<'g> {
     /// The `file` child, if probing opened it already.
     probed: Option<Arc<Node>>,
     format_probed: bool,
+    /// The backing file is not the one that the image names.
+    backing_changed: bool,
 }
 
 impl OpenContext<'_> {
@@ -241,8 +244,10 @@ impl OpenContext<'_> {
         info: Option<&'static DriverInfo>,
     ) -> Result<&'static DriverInfo> {
         if let Some(filename) = filename {
-            filename.clone_into(&mut self.filename);
-            return apply_filename(&mut self.options, filename, info);
+            let info = apply_filename(&mut self.options, filename, info)?;
+            let path = self.options.get("filename").and_then(Value::as_str);
+            path.unwrap_or(filename).clone_into(&mut self.filename);
+            return Ok(info);
         }
         // As an option it is a path, in which prefixes mean nothing.
         let path = self.options.get("filename").and_then(Value::as_str).map(str::to_owned);
@@ -268,6 +273,7 @@ impl OpenContext<'_> {
 
     async fn finish(mut self, info: &'static DriverInfo) -> Result<Arc<Node>> {
         let graph = self.graph;
+        let given = self.options.clone();
         let driver = (info.open)(&mut self).await;
         let driver = match driver {
             Ok(driver) => driver,
@@ -281,20 +287,36 @@ impl OpenContext<'_> {
             abandon(graph, self.edges, self.probed).await;
             return Err(error.into());
         }
-        self.filename = self.own_filename();
-        let node = Node::new(self.name, self.filename, self.flags, driver, self.edges);
+        let identity = self.identity(info, &given);
+        let node = Node::new(self.name, identity, self.flags, driver, self.edges);
         graph.register(&node)?;
         graph.mutate(|| perms::refresh(&node))?;
         Ok(node)
     }
 
-    /// The name given to this node, else that of its primary child.
-    fn own_filename(&self) -> String {
+    /// What opens this node again, `given` being its options.
+    fn identity(&self, info: &'static DriverInfo, given: &Dict) -> NodeIdentity {
+        let nodes: Vec<_> = self.edges.iter().map(|edge| (edge, edge.node())).collect();
+        let children: Vec<_> = nodes
+            .iter()
+            .filter(|(edge, _)| !edge.role().contains(Role::COW) || self.backing_changed)
+            .map(|(edge, node)| ChildIdentity {
+                key: edge.name(),
+                identity: node.identity(),
+                is_protocol: node.driver().info().kind == DriverKind::Protocol,
+                is_primary: edge.role().contains(Role::PRIMARY),
+            })
+            .collect();
+        let exact = Some(self.filename.clone()).filter(|name| !name.is_empty());
+        let no_backing =
+            self.backing_changed && children.iter().all(|child| child.key != "backing");
+        filename::identify(info, given, exact, &children, no_backing)
+    }
+
+    /// The plain name of the file that this node is about.
+    fn base_filename(&self) -> String {
         let primary = self.edges.iter().find(|edge| edge.role().contains(Role::PRIMARY));
-        match primary {
-            Some(edge) if self.filename.is_empty() => edge.node().filename(),
-            _ => self.filename.clone(),
-        }
+        primary.and_then(|edge| edge.node().base_filename()).unwrap_or_default()
     }
 
     /// Opens the child that the options describe under `key`; an error if they do not.
@@ -372,16 +394,20 @@ impl OpenContext<'_> {
         stored: Option<&str>,
         format: Option<&str>,
     ) -> Result<Option<Arc<Edge>>> {
-        let given = take_option(&mut self.options, "backing", None)?;
+        let given: Option<ChildRef> = take_option(&mut self.options, "backing", None)?;
         if self.flags.no_backing {
             return Ok(None);
         }
+        let is_given = given.is_some();
         let options = match given {
-            Some(ChildRef::Null) => return Ok(None),
-            Some(ChildRef::Node(name)) if name.is_empty() => return Ok(None),
-            Some(ChildRef::Node(name)) => {
+            Some(ChildRef::Node(name)) if !name.is_empty() => {
                 let node = existing(self.graph, name)?;
+                self.note_backing(stored, Some(&node));
                 return self.attach("backing", Role::COW, node).map(Some);
+            }
+            Some(ChildRef::Null | ChildRef::Node(_)) => {
+                self.note_backing(stored, None);
+                return Ok(None);
             }
             Some(ChildRef::Options(options)) => options,
             None => Dict::default(),
@@ -390,7 +416,7 @@ impl OpenContext<'_> {
         let Some(what) = what else { return Ok(None) };
         let name = what.filename.clone().unwrap_or_default();
         let mut chain = self.chain.clone();
-        chain.push(identity(&self.own_filename()));
+        chain.push(identity(&self.base_filename()));
         if chain.len() > MAX_CHAIN || (!name.is_empty() && chain.contains(&identity(&name))) {
             return Err(Error::BackingLoop { node: self.label(), file: name });
         }
@@ -403,7 +429,20 @@ impl OpenContext<'_> {
                     }
                 }
             })?;
+        if is_given {
+            self.note_backing(stored, Some(&node));
+        }
         self.attach("backing", Role::COW, node).map(Some)
+    }
+
+    /// Notes whether the backing file in use is the one that the image names. Opened without I/O,
+    /// the image is described, not used, and its own word counts.
+    fn note_backing(&mut self, stored: Option<&str>, used: Option<&Node>) {
+        let base = self.base_filename();
+        let named = stored
+            .filter(|stored| !stored.is_empty())
+            .map(|stored| filename::resolve_backing(stored, &base).unwrap_or(stored.to_owned()));
+        self.backing_changed = !self.flags.no_io && named != used.map(Node::filename);
     }
 
     fn backing_options(
@@ -421,7 +460,7 @@ impl OpenContext<'_> {
             return Ok(Some(OpenOptions { filename, options, flags }));
         }
         let Some(stored) = stored.filter(|s| !s.is_empty()) else { return Ok(None) };
-        let filename = filename::resolve_backing(stored, &self.own_filename())?;
+        let filename = filename::resolve_backing(stored, &self.base_filename())?;
         if options.get("driver").is_none()
             && let Some(format) = format.filter(|f| !f.is_empty())
         {

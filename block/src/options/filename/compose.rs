@@ -50,7 +50,7 @@ pub struct ChildIdentity<'n> {
 /// The identity of a node of the driver `info` that was opened with the options `given`.
 ///
 /// `exact` is the plain name that a protocol, or a filter with names of its own, has found for
-/// itself; formats take that of their primary child. `children` lists the children,
+/// itself; it counts unless strong options say more. Formats take that of their primary child. `children` lists the children,
 /// the backing file only if it is not the one that the image names; `no_backing` tells that the
 /// image names one and the user has taken it away.
 pub fn identify(
@@ -82,7 +82,7 @@ pub fn identify(
         options.insert("backing", Value::Null);
     }
     let exact = match info.kind {
-        DriverKind::Protocol | DriverKind::Filter => exact,
+        DriverKind::Protocol | DriverKind::Filter => exact.filter(|_| name_suffices),
         DriverKind::Format => children
             .iter()
             .find(|child| child.is_primary && child.is_protocol && name_suffices)
