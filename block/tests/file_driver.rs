@@ -394,3 +394,37 @@ fn a_null_device_keeps_nothing() {
         backend.close().await.unwrap();
     });
 }
+
+#[test]
+fn bulk_writes_land_in_place_and_leave_the_true_size() {
+    const PIECE: usize = 256 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    fs::write(&path, b"").unwrap();
+    run(async {
+        let flags = NodeFlags { bulk: true, ..NodeFlags::default() };
+        let backend = open_file(&path, flags).await.unwrap();
+        let node = backend.node();
+        // Large and small, aligned and not: some go around the page cache, some do not.
+        let writes = (0..40_u64).map(|i| {
+            let len = if i % 5 == 4 { 1000 } else { PIECE };
+            let data = IoBuf::copy_of(&vec![u8::try_from(i).unwrap() + 1; len]);
+            let node = Arc::clone(&node);
+            async move { node.write(i * PIECE as u64, data, WriteFlags::empty()).await }
+        });
+        futures_util::future::try_join_all(writes).await.unwrap();
+        let end = 39 * PIECE as u64 + 1000;
+        assert_eq!(backend.size(), end, "growth ahead of the writes is not visible");
+        let read = backend.read(38 * PIECE as u64, IoBufMut::new(PIECE + 1000)).await.unwrap();
+        assert!(read[..PIECE].iter().all(|&b| b == 39) && read[PIECE..].iter().all(|&b| b == 40));
+        drop(node);
+        backend.close().await.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), end);
+        let bytes = fs::read(&path).unwrap();
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
+            let len = if i % 5 == 4 { 1000 } else { PIECE };
+            assert!(piece[..len].iter().all(|&b| usize::from(b) == i + 1), "piece {i}");
+            assert!(piece[len..].iter().all(|&b| b == 0), "behind piece {i}");
+        }
+    });
+}

@@ -21,6 +21,8 @@ pub struct NodeFlags {
     pub unmap: bool,
     /// What to do with writes of zeroes.
     pub detect_zeroes: DetectZeroes,
+    /// The whole image is about to be written: large writes may go around the page cache.
+    pub bulk: bool,
     /// Only metadata will be read.
     pub no_io: bool,
     /// Backing files are not opened.

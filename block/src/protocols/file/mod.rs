@@ -4,6 +4,7 @@
 //! of the parents become image locks that the reference's programs respect, and with
 //! `auto-read-only` they decide whether the descriptor is writable.
 
+mod bulk;
 mod create;
 mod holder;
 mod lock;
@@ -31,6 +32,7 @@ use crate::error::{Error, Op, Result};
 use crate::graph::OpenContext;
 use crate::options::{Dict, Value};
 
+use bulk::Bulk;
 use lock::ImageLock;
 use seek::Extents;
 use storage::{Access, Kind};
@@ -105,6 +107,9 @@ fn open(context: &mut OpenContext<'_>, info: &'static DriverInfo) -> Result<Box<
     let file = File::new(fd, file_options);
     let lock = ImageLock::new(&file, &path, options.locking)?;
     let size = storage::size(&file, kind).map_err(fail)?;
+    let bulk = (flags.bulk && writable && !flags.direct && kind == Kind::Regular)
+        .then(|| Bulk::open(&file, access, size))
+        .flatten();
     context.set_filename(&path);
     Ok(Box::new(FileDriver {
         info,
@@ -123,6 +128,7 @@ fn open(context: &mut OpenContext<'_>, info: &'static DriverInfo) -> Result<Box<
         }),
         extents: Extents::default(),
         missing: Missing::default(),
+        bulk,
         flush_error: AtomicI32::new(0),
         path,
     }))
@@ -162,6 +168,8 @@ struct FileDriver {
     mode: Mutex<Mode>,
     extents: Extents,
     missing: Missing,
+    /// The way around the page cache for whoever fills the whole file.
+    bulk: Option<Bulk>,
     /// Error number of the first failed flush through the page cache, else 0.
     flush_error: AtomicI32,
 }
@@ -190,6 +198,10 @@ impl FileDriver {
 
     /// Looks at the size again; others may have changed it.
     fn refresh_size(&self) {
+        if self.bulk.is_some() {
+            // The system sees the file longer than it is.
+            return;
+        }
         // A failure leaves the last known size, and the next request meets the error itself.
         if let Ok(size) = storage::size(&**self.file.load(), self.kind) {
             self.size.store(size, Ordering::Release);
@@ -216,6 +228,11 @@ impl FileDriver {
             mode.writable = writable;
         }
         Ok(())
+    }
+
+    /// Gives the file its true size, where bulk writes made it longer.
+    fn trim(&self) -> io::Result<()> {
+        self.bulk.as_ref().map_or(Ok(()), |bulk| bulk.trim(self.size()))
     }
 
     async fn sync(&self) -> Result<()> {
@@ -260,6 +277,7 @@ impl FileDriver {
     }
 
     async fn resize_file(&self, size: u64, prealloc: Prealloc) -> Result<()> {
+        self.trim().map_err(|e| self.node_error(Op::Resize, e))?;
         let old =
             storage::size(&*self.file(), self.kind).map_err(|e| self.node_error(Op::Resize, e))?;
         if prealloc == Prealloc::Metadata {
@@ -274,6 +292,10 @@ impl FileDriver {
         }
         let result = resize::set_size(&self.file(), old, size, prealloc).await;
         self.extents.forget();
+        if let (Some(bulk), Ok(())) = (&self.bulk, &result) {
+            bulk.resized(size);
+            self.size.store(size, Ordering::Release);
+        }
         self.refresh_size();
         result.map_err(|e| self.node_error(Op::Resize, e))
     }
@@ -289,6 +311,13 @@ impl FileDriver {
             return Err(Error::unsupported(&self.path, what));
         }
         Ok(())
+    }
+}
+
+impl Drop for FileDriver {
+    fn drop(&mut self) {
+        // For files that are not closed in order, after a failure that was reported.
+        let _ = self.trim();
     }
 }
 
@@ -335,7 +364,14 @@ impl Driver for FileDriver {
         Box::pin(async move {
             let end = offset + buf.len() as u64;
             let fua = flags.contains(WriteFlags::FUA);
-            let result = self.file().write_at(offset, buf, fua).await;
+            let direct = match &self.bulk {
+                Some(bulk) if !fua => bulk.write(offset, &buf).await,
+                _ => None,
+            };
+            let result = match direct {
+                Some(result) => result,
+                None => self.file().write_at(offset, buf, fua).await,
+            };
             result.map_err(|e| self.os_error(Op::Write, offset, e))?;
             self.note_written(end);
             Ok(())
@@ -487,7 +523,7 @@ impl Driver for FileDriver {
         Box::pin(async move {
             // The locks end with the driver; a write that nobody waits for must not come after them.
             self.file().settle().await;
-            Ok(())
+            self.trim().map_err(|e| self.node_error(Op::Resize, e))
         })
     }
 }
