@@ -119,6 +119,24 @@ fn holes_zeroes_and_discards_are_visible_in_the_layout() {
 }
 
 #[test]
+fn formats_learn_where_in_the_file_their_data_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    fs::write(&path, vec![1; 65_536]).unwrap();
+    run(async {
+        let graph = Graph::new();
+        let what = OpenOptions::file(path.to_str().unwrap(), Some("raw"), NodeFlags::default());
+        let node = graph.open(what).await.unwrap();
+        let backend = Backend::new(&graph, node, "test", Perm::all(), Perm::all()).unwrap();
+        let extent = backend.block_status(4096, 8192, true).await.unwrap();
+        assert!(extent.status.contains(Status::DATA | Status::OFFSET_VALID));
+        let (edge, offset) = extent.map.unwrap();
+        assert_eq!((edge.node().format(), offset, extent.len), ("file", 4096, 8192));
+        backend.close().await.unwrap();
+    });
+}
+
+#[test]
 fn direct_io_hides_its_alignment() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");

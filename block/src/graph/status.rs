@@ -54,7 +54,11 @@ impl Node {
             && let Some((edge, at)) = extent.map.clone()
         {
             // The mapped child answers for this node.
-            let below = Box::pin(edge.block_status(at, extent.len, precise)).await?;
+            let mut below = Box::pin(edge.block_status(at, extent.len, precise)).await?;
+            if below.status.contains(Status::OFFSET_VALID) && below.map.is_none() {
+                // A protocol's data is where it was asked for.
+                below.map = Some((edge, at));
+            }
             *extent = below;
             return Ok(());
         }
