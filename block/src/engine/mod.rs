@@ -9,6 +9,7 @@
 //! Every request owns its buffer and a reference to its [`File`] until the kernel is done with both,
 //! so a future may be dropped at any time.
 
+mod compute;
 mod file;
 mod pool;
 mod request;
@@ -20,6 +21,7 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
+pub use compute::compute;
 pub use file::{Aio, File, FileOptions};
 pub use pool::{Pool, run_blocking};
 pub use runtime::{ActiveMode, EngineConfig, Mode, active_mode, block_on, spawn_local};

@@ -23,9 +23,11 @@ use parking_lot::Mutex;
 pub use backend::{Backend, User};
 pub use edge::{Edge, Parent};
 pub use flags::NodeFlags;
+pub(crate) use node::rejoin;
 pub use node::{MAX_REQUEST, MAX_SIZE, Node};
 pub use open::{OpenContext, OpenOptions, probe};
 pub use perms::default_child_perms;
+pub(crate) use tracker::Tracker;
 pub use status::{ChainExtent, backing_of, skip_filters, status_above};
 
 use crate::error::{Error, Result};

@@ -422,7 +422,7 @@ impl Node {
 }
 
 /// Joins two buffers that were one.
-pub(super) fn rejoin(mut head: IoBufMut, tail: IoBufMut) -> IoBufMut {
+pub(crate) fn rejoin(mut head: IoBufMut, tail: IoBufMut) -> IoBufMut {
     match head.join(tail) {
         Ok(()) => head,
         // A driver handed back another buffer than it was given: put the bytes together again.

@@ -30,7 +30,7 @@ pub(crate) enum EntryError {
     NoStorage(u64),
     #[error("compressed entry {0:#x} in an image with an external data file")]
     Compressed(u64),
-    #[error("entry {entry:#x} does not match guest offset {guest:#x} of the raw data file")]
+    #[error("entry {entry:#x} is not where a data file holds guest offset {guest:#x}")]
     NotIdentity { entry: u64, guest: u64 },
 }
 

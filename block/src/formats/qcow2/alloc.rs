@@ -1,0 +1,300 @@
+//! The cluster allocator: finds free host clusters, counts references, grows the refcount structures.
+//!
+//! Everything here is a short critical section on data in memory. When a refcount block is not in
+//! memory the operation reports that ([`Unavailable`]), and the image reads the block and tries again
+//! (see [`super::image`]).
+
+use super::geometry::{Geometry, MAX_HOST_OFFSET};
+use super::header::MAX_REFTABLE_BYTES;
+use super::refblocks::{RefBlocks, Unavailable};
+use crate::num::AsUsize;
+
+/// Clusters in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostRun {
+    /// Host offset of the first.
+    pub(crate) offset: u64,
+    /// How many.
+    pub(crate) clusters: u64,
+    /// They were never written since the image was opened and lay beyond the end of the file then:
+    /// they read as zeroes.
+    pub(crate) fresh: bool,
+}
+
+/// Why the allocator could not do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum AllocError {
+    /// Something must be read first.
+    Unavailable(Unavailable),
+    /// The image file cannot grow any further.
+    Full,
+    /// A refcount would fall below zero.
+    Underflow {
+        /// Host offset of the cluster.
+        offset: u64,
+    },
+    /// A refcount would exceed what its width allows.
+    Overflow {
+        /// Host offset of the cluster.
+        offset: u64,
+    },
+}
+
+impl From<Unavailable> for AllocError {
+    fn from(cause: Unavailable) -> AllocError {
+        AllocError::Unavailable(cause)
+    }
+}
+
+/// Allocation state of an image.
+pub(crate) struct Allocator {
+    geometry: Geometry,
+    /// Refcounts.
+    pub(crate) refs: RefBlocks,
+    /// No cluster before this one is free.
+    first_free: u64,
+    /// First cluster that was never used: it and all behind it lie beyond the end of the file.
+    fresh: u64,
+    /// Where the next compressed cluster can begin, within a cluster that has room left; 0 if nowhere.
+    compressed_end: u64,
+    /// Areas that the table had before it moved, to be freed once the header names the new one.
+    old_tables: Vec<HostRun>,
+}
+
+impl Allocator {
+    /// The allocator of an image whose file is `file_size` bytes long.
+    pub(crate) fn new(geometry: Geometry, refs: RefBlocks, file_size: u64) -> Allocator {
+        Allocator {
+            geometry,
+            refs,
+            first_free: 0,
+            fresh: geometry.clusters(file_size),
+            compressed_end: 0,
+            old_tables: Vec::new(),
+        }
+    }
+
+    /// Allocates a run of at least one and at most `max` clusters, the first that are free.
+    pub(crate) fn allocate(&mut self, max: u64) -> Result<HostRun, AllocError> {
+        let (first, clusters) = self.find(self.first_free, max)?;
+        self.first_free = first + clusters;
+        self.take(first, clusters)
+    }
+
+    /// Allocates exactly `clusters` clusters in a row.
+    pub(crate) fn allocate_contiguous(&mut self, clusters: u64) -> Result<HostRun, AllocError> {
+        // All refcounts of the run are set at once, and new blocks may come in between.
+        let blocks = clusters.div_ceil(self.refs.block_entries()) + 3;
+        self.refs.raise_capacity(blocks.as_usize());
+        let mut start = self.first_free;
+        let (mut first, mut len) = (start, 0);
+        while len < clusters {
+            let (found, free) = self.find(start, clusters - len)?;
+            if found != first + len {
+                (first, len) = (found, 0);
+            }
+            len += free;
+            start = found + free;
+        }
+        for index in self.refs.split(first).0..=self.refs.split(first + clusters - 1).0 {
+            self.refs.block(index)?;
+        }
+        if first == self.first_free {
+            self.first_free = first + clusters;
+        }
+        self.take(first, clusters)
+    }
+
+    /// Finds the first run of free clusters from `start` on. All refcounts of the run can be set.
+    fn find(&mut self, start: u64, max: u64) -> Result<(u64, u64), AllocError> {
+        let entries = self.refs.block_entries();
+        let codec = self.refs.codec();
+        let mut cluster = start;
+        loop {
+            if cluster.checked_mul(self.geometry.cluster_size()).is_none_or(|o| o >= MAX_HOST_OFFSET)
+            {
+                return Err(AllocError::Full);
+            }
+            let (index, at) = self.refs.split(cluster);
+            let Some(block) = self.refs.block(index)? else {
+                self.add_block(index)?;
+                continue;
+            };
+            let len = entries.as_usize();
+            if let Some(free) = codec.first_free(block, at, len) {
+                let end = len.min(free.saturating_add(max.as_usize()));
+                let used = (free..end).find(|&i| codec.get(block, i) != 0).unwrap_or(end);
+                return Ok((index * entries + free as u64, (used - free) as u64));
+            }
+            cluster = (index + 1) * entries;
+        }
+    }
+
+    /// Sets the refcounts of free clusters to one.
+    fn take(&mut self, first: u64, clusters: u64) -> Result<HostRun, AllocError> {
+        let cluster_size = self.geometry.cluster_size();
+        let end = (first + clusters).checked_mul(cluster_size);
+        if end.is_none_or(|end| end > MAX_HOST_OFFSET) {
+            return Err(AllocError::Full);
+        }
+        for cluster in first..first + clusters {
+            self.refs.set(cluster, 1);
+        }
+        let fresh = first >= self.fresh;
+        self.fresh = self.fresh.max(first + clusters);
+        Ok(HostRun { offset: first * cluster_size, clusters, fresh })
+    }
+
+    /// Creates the missing refcount block `index`. All clusters it covers are free, so it takes the
+    /// first of them.
+    fn add_block(&mut self, index: u64) -> Result<(), AllocError> {
+        if index >= self.refs.table_len() {
+            return self.grow_table(index);
+        }
+        let first = index * self.refs.block_entries();
+        self.refs.create_block(index, first * self.geometry.cluster_size());
+        self.take(first, 1)?;
+        Ok(())
+    }
+
+    /// Moves the refcount table into the first area that it does not cover yet, with room for block
+    /// `index`, half as much again, and the blocks for that area.
+    fn grow_table(&mut self, index: u64) -> Result<(), AllocError> {
+        let cluster_size = self.geometry.cluster_size();
+        let entries = self.refs.block_entries();
+        let old_len = self.refs.table_len();
+        let first = old_len * entries;
+        let mut blocks = 1;
+        let clusters = loop {
+            let wanted = (index + 1 + blocks).max(old_len + old_len / 2);
+            let bytes = wanted.checked_mul(8).ok_or(AllocError::Full)?;
+            let limit = MAX_REFTABLE_BYTES / cluster_size;
+            // The extra half is optional, what is needed now is not.
+            let least = self.geometry.clusters((index + 1 + blocks) * 8);
+            let clusters = self.geometry.clusters(bytes).min(limit);
+            if clusters < least {
+                return Err(AllocError::Full);
+            }
+            let needed = (blocks + clusters).div_ceil(entries);
+            if needed <= blocks {
+                break clusters;
+            }
+            blocks = needed;
+        };
+        let offset = (first + blocks) * cluster_size;
+        if offset.checked_add(clusters * cluster_size).is_none_or(|end| end > MAX_HOST_OFFSET) {
+            return Err(AllocError::Full);
+        }
+        // At most 8 MiB divided by the cluster size.
+        let place = (offset, u32::try_from(clusters).map_err(|_| AllocError::Full)?);
+        let old = self.refs.move_table(place);
+        self.old_tables.push(HostRun { offset: old.0, clusters: u64::from(old.1), fresh: false });
+        for n in 0..blocks {
+            self.refs.create_block(old_len + n, (first + n) * cluster_size);
+        }
+        self.take(first, blocks + clusters)?;
+        Ok(())
+    }
+
+    /// Former places of the refcount table, to be freed like other clusters.
+    pub(crate) fn take_old_tables(&mut self) -> Vec<HostRun> {
+        std::mem::take(&mut self.old_tables)
+    }
+
+    /// Room for `len` bytes (at most a cluster) of compressed data: the host offset, and the run that
+    /// was newly allocated for it, if any. References are counted for every cluster touched.
+    pub(crate) fn allocate_bytes(
+        &mut self,
+        len: u64,
+    ) -> Result<(u64, Option<HostRun>), AllocError> {
+        let cluster_size = self.geometry.cluster_size();
+        let end = self.compressed_end;
+        let shared = end >> self.geometry.cluster_bits;
+        let can_share = end != 0 && {
+            let count = self.refs.get(shared)?;
+            count > 0 && count < self.refs.codec().max()
+        };
+        let room = cluster_size - self.geometry.in_cluster(end);
+        let limit = self.geometry.max_compressed_offset();
+        if can_share && len <= room {
+            let count = self.refs.get(shared)?;
+            self.refs.set(shared, count + 1);
+            self.set_compressed_end(end + len);
+            return Ok((end, None));
+        }
+        let run = self.allocate(1)?;
+        if run.offset + cluster_size > limit {
+            self.refs.set(run.offset >> self.geometry.cluster_bits, 0);
+            self.first_free = self.first_free.min(run.offset >> self.geometry.cluster_bits);
+            return Err(AllocError::Full);
+        }
+        if can_share && run.offset == end + room {
+            // The data spans the rest of the old cluster and the new one.
+            let count = self.refs.get(shared)?;
+            self.refs.set(shared, count + 1);
+            self.set_compressed_end(end + len);
+            return Ok((end, Some(run)));
+        }
+        self.set_compressed_end(run.offset + len);
+        Ok((run.offset, Some(run)))
+    }
+
+    fn set_compressed_end(&mut self, end: u64) {
+        // At the end of a cluster there is nothing left to share.
+        self.compressed_end = if self.geometry.in_cluster(end) == 0 { 0 } else { end };
+    }
+
+    /// Takes one reference away from each of `clusters` clusters from host offset `offset` on.
+    /// Reports those of them that became free through `freed`.
+    ///
+    /// On [`AllocError::Unavailable`] nothing was changed.
+    pub(crate) fn release(
+        &mut self,
+        offset: u64,
+        clusters: u64,
+        mut freed: impl FnMut(u64),
+    ) -> Result<(), AllocError> {
+        let first = offset >> self.geometry.cluster_bits;
+        for cluster in first..first + clusters {
+            if self.refs.get(cluster)? == 0 {
+                let offset = cluster << self.geometry.cluster_bits;
+                return Err(AllocError::Underflow { offset });
+            }
+        }
+        for cluster in first..first + clusters {
+            let count = self.refs.get(cluster)?;
+            self.refs.set(cluster, count.saturating_sub(1));
+            if count == 1 {
+                self.first_free = self.first_free.min(cluster);
+                if self.compressed_end >> self.geometry.cluster_bits == cluster {
+                    self.compressed_end = 0;
+                }
+                freed(cluster << self.geometry.cluster_bits);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one reference to each of `clusters` clusters from host offset `offset` on.
+    ///
+    /// On [`AllocError::Unavailable`] nothing was changed.
+    pub(crate) fn reference(&mut self, offset: u64, clusters: u64) -> Result<(), AllocError> {
+        let first = offset >> self.geometry.cluster_bits;
+        let max = self.refs.codec().max();
+        for cluster in first..first + clusters {
+            let (index, _) = self.refs.split(cluster);
+            while self.refs.block(index)?.is_none() {
+                self.add_block(index)?;
+            }
+            if self.refs.get(cluster)? >= max {
+                let offset = cluster << self.geometry.cluster_bits;
+                return Err(AllocError::Overflow { offset });
+            }
+        }
+        for cluster in first..first + clusters {
+            let count = self.refs.get(cluster)?;
+            self.refs.set(cluster, count + 1);
+        }
+        Ok(())
+    }
+}

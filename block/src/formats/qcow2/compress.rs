@@ -1,0 +1,214 @@
+//! Compressing and decompressing clusters (qcow2 specification, "Compressed Clusters Descriptor").
+//!
+//! The work is done on the threads of [`engine::compute`], each with contexts of its own that it
+//! uses again and again.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use zstd::stream::raw::{DParameter, Decoder, Operation};
+
+use super::header::Compression;
+use crate::buf::{IoBuf, IoBufMut};
+use crate::engine;
+
+/// Base 2 logarithm of the window with which clusters are deflated: readers need no larger one.
+const DEFLATE_WINDOW: u8 = 12;
+/// Deflate's usual level.
+const DEFLATE_LEVEL: u32 = 6;
+/// Zstandard's usual level.
+const ZSTD_LEVEL: i32 = zstd::DEFAULT_COMPRESSION_LEVEL;
+/// Largest base 2 logarithm of a Zstandard window that is accepted. Clusters have at most 2 MiB, but
+/// a frame may claim a window of gigabytes.
+const MAX_ZSTD_WINDOW: u32 = 23;
+/// Bytes of decompressed clusters that an image keeps.
+const CACHE_BYTES: usize = 4 << 20;
+/// Clusters that an image keeps, if they are small.
+const CACHE_CLUSTERS: usize = 16;
+
+/// Compression state of a thread.
+#[derive(Default)]
+struct Contexts {
+    deflate: Option<Compress>,
+    inflate: Option<Decompress>,
+    zstd_compress: Option<zstd::bulk::Compressor<'static>>,
+    zstd_decompress: Option<Decoder<'static>>,
+}
+
+thread_local! {
+    static CONTEXTS: RefCell<Contexts> = RefCell::default();
+}
+
+impl Contexts {
+    /// Compressed length, or `None` if `output` is too small for it.
+    fn compress(
+        &mut self,
+        method: Compression,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Option<usize> {
+        match method {
+            Compression::Deflate => {
+                let level = flate2::Compression::new(DEFLATE_LEVEL);
+                let deflate = self.deflate.get_or_insert_with(|| {
+                    Compress::new_with_window_bits(level, false, DEFLATE_WINDOW)
+                });
+                deflate.reset();
+                let status = deflate.compress(input, output, FlushCompress::Finish).ok()?;
+                // No more than the output's length was written.
+                (status == Status::StreamEnd).then_some(deflate.total_out() as usize)
+            }
+            Compression::Zstd => {
+                if self.zstd_compress.is_none() {
+                    self.zstd_compress = zstd::bulk::Compressor::new(ZSTD_LEVEL).ok();
+                }
+                self.zstd_compress.as_mut()?.compress_to_buffer(input, output).ok()
+            }
+        }
+    }
+
+    /// Fills `output` with what `input` begins with; `false` if that is damaged or too short.
+    fn decompress(&mut self, method: Compression, input: &[u8], output: &mut [u8]) -> bool {
+        match method {
+            Compression::Deflate => {
+                let inflate = self.inflate.get_or_insert_with(|| Decompress::new(false));
+                inflate.reset(false);
+                let result = inflate.decompress(input, output, FlushDecompress::Finish);
+                result.is_ok() && inflate.total_out() == output.len() as u64
+            }
+            Compression::Zstd => self.decompress_zstd(input, output).is_some(),
+        }
+    }
+
+    fn decompress_zstd(&mut self, mut input: &[u8], mut output: &mut [u8]) -> Option<()> {
+        if self.zstd_decompress.is_none() {
+            let mut decoder = Decoder::new().ok()?;
+            decoder.set_parameter(DParameter::WindowLogMax(MAX_ZSTD_WINDOW)).ok()?;
+            self.zstd_decompress = Some(decoder);
+        }
+        let decoder = self.zstd_decompress.as_mut()?;
+        decoder.reinit().ok()?;
+        while !output.is_empty() {
+            let status = decoder.run_on_buffers(input, output).ok()?;
+            if status.bytes_read == 0 && status.bytes_written == 0 {
+                return None;
+            }
+            input = input.get(status.bytes_read..)?;
+            output = output.get_mut(status.bytes_written..)?;
+            if status.remaining == 0 && !output.is_empty() {
+                return None;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Compresses a cluster. `None` if that does not make it smaller.
+pub(super) async fn compress(method: Compression, cluster: IoBuf) -> Option<IoBuf> {
+    engine::compute(move || {
+        let mut output = IoBufMut::new(cluster.len().saturating_sub(1));
+        let len = CONTEXTS.with_borrow_mut(|c| c.compress(method, &cluster, &mut output))?;
+        output.truncate(len);
+        Some(output.freeze())
+    })
+    .await
+}
+
+/// Decompresses `input` into all of `output`; `None` if the data is damaged.
+pub(super) async fn decompress(
+    method: Compression,
+    input: IoBufMut,
+    mut output: IoBufMut,
+) -> Option<IoBufMut> {
+    engine::compute(move || {
+        CONTEXTS.with_borrow_mut(|c| c.decompress(method, &input, &mut output)).then_some(output)
+    })
+    .await
+}
+
+type CachedCluster = Arc<OnceCell<IoBuf>>;
+
+/// The clusters that were decompressed last, by host offset of the compressed data, so that small
+/// reads do not decompress a cluster again and again.
+#[derive(Default)]
+pub(crate) struct ClusterCache(Mutex<VecDeque<(u64, CachedCluster)>>);
+
+impl ClusterCache {
+    /// The place for the cluster of `size` bytes stored at `offset`, which the caller fills if it is
+    /// empty.
+    pub(super) fn entry(&self, offset: u64, size: usize) -> CachedCluster {
+        let mut clusters = self.0.lock();
+        if let Some((_, cluster)) = clusters.iter().find(|(o, _)| *o == offset) {
+            return Arc::clone(cluster);
+        }
+        clusters.truncate((CACHE_BYTES / size).clamp(2, CACHE_CLUSTERS) - 1);
+        let cluster = CachedCluster::default();
+        clusters.push_front((offset, Arc::clone(&cluster)));
+        cluster
+    }
+
+    /// The cluster stored at `offset`, if it is there.
+    pub(super) fn get(&self, offset: u64) -> Option<IoBuf> {
+        let clusters = self.0.lock();
+        clusters.iter().find(|(o, _)| *o == offset).and_then(|(_, c)| c.get().cloned())
+    }
+
+    /// Drops what was stored in the `len` bytes at `offset`.
+    pub(super) fn forget(&self, offset: u64, len: u64) {
+        self.0.lock().retain(|(o, _)| !(offset..offset + len).contains(o));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i / 100 % 7) as u8 + (i % 13) as u8).collect()
+    }
+
+    #[test]
+    fn both_methods_restore_what_they_compressed() {
+        let mut contexts = Contexts::default();
+        let mut noise = 1u32;
+        for method in [Compression::Deflate, Compression::Zstd] {
+            for len in [512, 65_536, 2 << 20] {
+                let input = text(len);
+                let mut output = vec![0; len - 1];
+                let size = contexts.compress(method, &input, &mut output).expect("shrinks");
+                // Sectors are read whole, so something else follows.
+                let mut stored = output[..size].to_vec();
+                stored.extend([0xa5; 300]);
+                let mut restored = vec![0; len];
+                assert!(contexts.decompress(method, &stored, &mut restored));
+                assert_eq!(restored, input);
+                assert!(!contexts.decompress(method, &stored[..size / 2], &mut restored));
+            }
+            let input: Vec<u8> = std::iter::repeat_with(|| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (noise >> 24) as u8
+            })
+            .take(4096)
+            .collect();
+            assert_eq!(contexts.compress(method, &input, &mut vec![0; 4095]), None);
+            assert!(!contexts.decompress(method, &input, &mut [0; 65_536]));
+        }
+    }
+
+    #[test]
+    fn the_cache_keeps_the_newest_clusters() {
+        let cache = ClusterCache::default();
+        for n in 0..40u64 {
+            let entry = cache.entry(n << 16, 65_536);
+            entry.set(IoBuf::zeroed(1)).expect("new");
+        }
+        assert!(cache.get(39 << 16).is_some());
+        assert!(cache.get(0).is_none());
+        cache.forget(39 << 16, 65_536);
+        assert!(cache.get(39 << 16).is_none());
+    }
+}

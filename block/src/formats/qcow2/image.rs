@@ -1,0 +1,266 @@
+//! An open image: what its parts share, and its header while it is open.
+//!
+//! Locking. Requests hold, in this order: a range of guest clusters (`ranges`, only to change the
+//! mapping), one of `table_changes` (to give an L2 table a place), then short locks within the caches.
+//! Nothing blocks while it waits for I/O.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::alloc::Allocator;
+use super::compress::ClusterCache;
+use super::entry::EntryError;
+use super::epoch::Epochs;
+use super::feature::{Autoclear, Compatible, Incompatible};
+use super::geometry::Geometry;
+use super::header::{Compression, FEATURES_OFFSET, Header};
+use super::l1::L1Table;
+use super::l2::SliceCache;
+use super::options::Tuning;
+use super::overlap::{MetadataMap, Structure};
+use super::pending::Pending;
+use super::refblocks::RefBlocks;
+use super::writeback::Rounds;
+use crate::buf::IoBuf;
+use crate::driver::WriteFlags;
+use crate::error::{Error, Result};
+use crate::graph::{Edge, Tracker};
+
+/// Locks that spread work on unrelated tables.
+pub(super) const STRIPES: usize = 16;
+
+type Stripes = [AsyncMutex<()>; STRIPES];
+
+/// An open image.
+pub(crate) struct Image {
+    /// What messages call it.
+    pub(super) label: String,
+    pub(super) geometry: Geometry,
+    pub(super) compression: Compression,
+    pub(super) file: Arc<Edge>,
+    /// The external data file.
+    pub(super) data_file: Option<Arc<Edge>>,
+    pub(super) backing: Option<Arc<Edge>>,
+    pub(super) tuning: Tuning,
+    /// The header as on disk.
+    pub(super) header: Mutex<Header>,
+    size: AtomicU64,
+    pub(super) read_only: AtomicBool,
+    /// Damage was found; nothing is written any more.
+    corrupt: AtomicBool,
+    /// The feature bits allow writing guest data.
+    claimed: AtomicBool,
+    /// The dirty bit, where refcounts are lazy, is on disk.
+    marked_dirty: AtomicBool,
+    header_changes: AsyncMutex<()>,
+
+    pub(super) l1: ArcSwap<L1Table>,
+    pub(super) l2: SliceCache,
+    pub(super) alloc: Mutex<Allocator>,
+    pub(super) l1_loads: AsyncMutex<()>,
+    pub(super) l2_loads: Stripes,
+    pub(super) refcount_loads: AsyncMutex<()>,
+    pub(super) table_changes: Stripes,
+
+    /// Guest clusters whose mapping is being changed.
+    pub(super) ranges: Tracker,
+    pub(super) epochs: Epochs,
+    pub(super) pending: Pending,
+    pub(super) rounds: Rounds,
+    pub(super) metadata: MetadataMap,
+    pub(super) decompressed: ClusterCache,
+}
+
+/// The nodes below an image.
+pub(crate) struct Children {
+    /// Where the image is.
+    pub(crate) file: Arc<Edge>,
+    /// The external data file.
+    pub(crate) data_file: Option<Arc<Edge>>,
+    /// The backing file.
+    pub(crate) backing: Option<Arc<Edge>>,
+}
+
+impl Image {
+    /// The image that `header` describes. Nothing but the header is read.
+    pub(crate) fn new(
+        label: String,
+        header: Header,
+        children: Children,
+        tuning: Tuning,
+        read_only: bool,
+    ) -> Image {
+        let geometry = Geometry::of(&header);
+        let place = (header.reftable_offset, header.reftable_clusters);
+        let refs = RefBlocks::new(geometry, place, tuning.refcount_blocks);
+        let metadata = MetadataMap::new(tuning.overlap_check);
+        metadata.add(Structure::HEADER, 0, geometry.cluster_size());
+        metadata.add(Structure::ACTIVE_L1, header.l1_offset, u64::from(header.l1_size) * 8);
+        let table_len = u64::from(place.1) * geometry.cluster_size();
+        metadata.add(Structure::REFCOUNT_TABLE, place.0, table_len);
+        if let Some(bitmaps) = &header.extensions.bitmaps {
+            let (start, len) = (bitmaps.directory_offset, bitmaps.directory_size);
+            metadata.add(Structure::BITMAP_DIRECTORY, start, len);
+        }
+        Image {
+            label,
+            geometry,
+            compression: header.compression,
+            l1: ArcSwap::from_pointee(L1Table::new(header.l1_offset, header.l1_size)),
+            l2: SliceCache::new(geometry, tuning.slice_size, tuning.l2_slices),
+            alloc: Mutex::new(Allocator::new(geometry, refs, children.file.size())),
+            file: children.file,
+            data_file: children.data_file,
+            backing: children.backing,
+            size: AtomicU64::new(header.size),
+            read_only: AtomicBool::new(read_only),
+            corrupt: AtomicBool::new(header.incompatible.contains(Incompatible::CORRUPT)),
+            claimed: AtomicBool::new(false),
+            marked_dirty: AtomicBool::new(false),
+            header: Mutex::new(header),
+            header_changes: AsyncMutex::default(),
+            tuning,
+            l1_loads: AsyncMutex::default(),
+            l2_loads: Stripes::default(),
+            refcount_loads: AsyncMutex::default(),
+            table_changes: Stripes::default(),
+            ranges: Tracker::default(),
+            epochs: Epochs::default(),
+            pending: Pending::default(),
+            rounds: Rounds::default(),
+            metadata,
+            decompressed: ClusterCache::default(),
+        }
+    }
+
+    /// Size of the virtual disk in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Changes the size that requests see.
+    pub(crate) fn store_size(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// The node that holds guest data.
+    pub(super) fn data(&self) -> &Arc<Edge> {
+        self.data_file.as_ref().unwrap_or(&self.file)
+    }
+
+    /// Whether the data file is a plain image of the virtual disk.
+    pub(super) fn has_raw_data_file(&self) -> bool {
+        self.data_file.is_some() && self.header.lock().autoclear.contains(Autoclear::RAW_DATA_FILE)
+    }
+
+    /// An error for something that the image's version or features do not offer.
+    pub(super) fn unsupported(&self, what: &str) -> Error {
+        Error::unsupported(self.label.clone(), what)
+    }
+
+    /// Notes that metadata is damaged: marks the image if it is writable, so that no program writes
+    /// to it before it was checked, and returns the error to report.
+    pub(super) async fn corrupt(&self, detail: impl Into<String>) -> Error {
+        let error = Error::corrupt(self.label.clone(), detail);
+        if !self.read_only.load(Ordering::Acquire) && !self.corrupt.swap(true, Ordering::AcqRel) {
+            // The damage is what must be reported, whether or not the mark can be written.
+            let _ = self.change_features(|header| header.incompatible |= Incompatible::CORRUPT).await;
+        }
+        error
+    }
+
+    /// Damage in the entry for guest offset `offset` of the table called `table`.
+    pub(super) async fn bad_entry(&self, table: &str, offset: u64, error: EntryError) -> Error {
+        self.corrupt(format!("in the {table} for guest offset {offset:#x}, {error}")).await
+    }
+
+    /// Changes feature bits on disk and in memory, durably. Version 2 has none: nothing happens.
+    pub(super) async fn change_features(&self, change: impl FnOnce(&mut Header)) -> Result<()> {
+        let _changes = self.header_changes.lock().await;
+        let mut header = self.header.lock().clone();
+        let before = header.features();
+        change(&mut header);
+        let after = header.features();
+        if header.version < 3 || before == after {
+            return Ok(());
+        }
+        self.file.write(FEATURES_OFFSET, IoBuf::copy_of(&after), WriteFlags::empty()).await?;
+        self.file.flush().await?;
+        *self.header.lock() = header;
+        Ok(())
+    }
+
+    /// Changes header fields outside the feature words: `len` bytes at `at` of the new header's
+    /// serialised form are written, which must lie in the first sector. The caller sees to barriers.
+    pub(super) async fn change_fields(
+        &self,
+        at: usize,
+        len: usize,
+        change: impl FnOnce(&mut Header),
+    ) -> Result<()> {
+        let _changes = self.header_changes.lock().await;
+        let mut header = self.header.lock().clone();
+        change(&mut header);
+        let bytes = header.serialise().map_err(|e| Error::unsupported(&*self.label, e.to_string()))?;
+        let bytes = IoBuf::copy_of(bytes.get(at..at + len).unwrap_or_default());
+        self.file.write(at as u64, bytes, WriteFlags::empty()).await?;
+        *self.header.lock() = header;
+        Ok(())
+    }
+
+    /// To be called before guest-visible data changes. Clears the marks of features that are not kept
+    /// up to date from here on, such as persistent bitmaps.
+    pub(super) async fn begin_write(&self) -> Result<()> {
+        if self.corrupt.load(Ordering::Acquire) {
+            let detail = "it must be checked and repaired before it can be written to";
+            return Err(Error::corrupt(self.label.clone(), detail));
+        }
+        if self.claimed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.change_features(|header| header.autoclear &= Autoclear::RAW_DATA_FILE).await?;
+        self.claimed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether refcounts on disk may lag behind, with the dirty bit saying so.
+    pub(super) fn has_lazy_refcounts(&self) -> bool {
+        let header = self.header.lock();
+        let stored = header.compatible.contains(Compatible::LAZY_REFCOUNTS);
+        header.version >= 3 && self.tuning.lazy_refcounts.unwrap_or(stored)
+    }
+
+    /// To be called before refcounts change.
+    pub(super) async fn begin_allocation(&self) -> Result<()> {
+        if self.marked_dirty.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.has_lazy_refcounts() {
+            self.change_features(|header| header.incompatible |= Incompatible::DIRTY).await?;
+        }
+        self.marked_dirty.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes the dirty bit away. Everything has been written back.
+    pub(super) async fn clear_dirty(&self) -> Result<()> {
+        if self.header.lock().incompatible.contains(Incompatible::DIRTY) {
+            self.barrier().await?;
+            self.change_features(|header| header.incompatible -= Incompatible::DIRTY).await?;
+        }
+        self.marked_dirty.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes completed writes durable before anything that follows.
+    pub(super) async fn barrier(&self) -> Result<()> {
+        if let Some(data_file) = &self.data_file {
+            data_file.flush().await?;
+        }
+        self.file.flush().await
+    }
+}
