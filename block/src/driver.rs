@@ -20,7 +20,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::buf::{IoBuf, IoBufMut};
 use crate::error::{Error, Result};
-use crate::formats::raw;
+use crate::formats::{qcow2, raw};
 use crate::graph::{Edge, OpenContext};
 use crate::options::{Dict, OptionDesc};
 use crate::protocols::{file, null};
@@ -467,6 +467,7 @@ pub type MeasureFn = for<'a> fn(
 
 /// All drivers, in the order in which they are probed.
 static DRIVERS: &[&DriverInfo] = &[
+    &qcow2::QCOW2,
     &raw::RAW,
     // Protocols.
     &file::FILE,

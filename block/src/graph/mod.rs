@@ -12,7 +12,7 @@ mod open;
 mod perms;
 mod reopen;
 mod status;
-mod tracker;
+pub(crate) mod tracker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,6 @@ pub(crate) use node::rejoin;
 pub use node::{MAX_REQUEST, MAX_SIZE, Node};
 pub use open::{OpenContext, OpenOptions, probe};
 pub use perms::default_child_perms;
-pub(crate) use tracker::Tracker;
 pub use status::{ChainExtent, backing_of, skip_filters, status_above};
 
 use crate::error::{Error, Result};

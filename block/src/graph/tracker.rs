@@ -19,7 +19,7 @@ struct Entry {
 
 /// The requests under way on one node.
 #[derive(Default)]
-pub(super) struct Tracker {
+pub(crate) struct Tracker {
     state: Mutex<State>,
 }
 
@@ -30,7 +30,7 @@ struct State {
 }
 
 /// A request under way; ends when dropped.
-pub(super) struct Tracked<'t> {
+pub(crate) struct Tracked<'t> {
     tracker: &'t Tracker,
     id: u64,
     done: Arc<Notify>,
@@ -38,7 +38,7 @@ pub(super) struct Tracked<'t> {
 
 impl Tracker {
     /// Begins a request on `range` and waits until no earlier request excludes it.
-    pub(super) async fn begin(&self, range: Range<u64>, serialising: bool) -> Tracked<'_> {
+    pub(crate) async fn begin(&self, range: Range<u64>, serialising: bool) -> Tracked<'_> {
         let done = Arc::new(Notify::new());
         let tracked = {
             let mut state = self.state.lock();

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::alloc::Allocator;
 use super::compress::ClusterCache;
@@ -28,7 +29,8 @@ use super::writeback::Rounds;
 use crate::buf::IoBuf;
 use crate::driver::WriteFlags;
 use crate::error::{Error, Result};
-use crate::graph::{Edge, Tracker};
+use crate::graph::Edge;
+use crate::graph::tracker::Tracker;
 
 /// Locks that spread work on unrelated tables.
 pub(super) const STRIPES: usize = 16;
@@ -73,6 +75,10 @@ pub(crate) struct Image {
     pub(super) rounds: Rounds,
     pub(super) metadata: MetadataMap,
     pub(super) decompressed: ClusterCache,
+    /// Whether metadata was allocated in advance, once that was found out.
+    pub(super) preallocated: OnceCell<bool>,
+    /// When unused metadata was dropped last.
+    pub(super) cleaned: Mutex<Instant>,
 }
 
 /// The nodes below an image.
@@ -134,6 +140,8 @@ impl Image {
             rounds: Rounds::default(),
             metadata,
             decompressed: ClusterCache::default(),
+            preallocated: OnceCell::new(),
+            cleaned: Mutex::new(Instant::now()),
         }
     }
 

@@ -89,7 +89,8 @@ impl Slice {
         }
     }
 
-    fn to_bytes(&self) -> IoBuf {
+    /// The on-disk form.
+    pub(crate) fn to_bytes(&self) -> IoBuf {
         let mut buf = IoBufMut::new(self.words.len() * 8);
         for (bytes, word) in buf.chunks_exact_mut(8).zip(&self.words) {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_be_bytes());
@@ -207,6 +208,18 @@ impl SliceCache {
     pub(crate) fn clear(&self) {
         for shard in &self.shards {
             *shard.write() = Shard::default();
+        }
+    }
+
+    /// Drops what was not used since the last call.
+    pub(crate) fn trim(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            let Shard { slices, hand } = &mut *shard;
+            slices.retain(|_, slice| {
+                slice.recent.swap(false, Ordering::Relaxed) || Arc::strong_count(slice) > 1
+            });
+            hand.retain(|offset| slices.contains_key(offset));
         }
     }
 

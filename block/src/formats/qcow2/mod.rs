@@ -1,8 +1,44 @@
-//! The qcow2 image format, versions 2 and 3.
+//! The qcow2 image format, versions 2 and 3 (specification: QEMU's `docs/interop/qcow2`).
+//!
+//! From the disk up: [`header`], [`entry`], [`refcount`] and their neighbours know the format;
+//! [`l1`], [`l2`], [`refblocks`] and [`alloc`] hold tables in memory; [`image`] with [`tables`],
+//! [`clusters`] and [`writeback`] reads, changes and writes them in a crash-safe order; [`read`],
+//! [`write`], [`remap`] and [`pack`] are the guest's requests.
 
+mod alloc;
+mod clusters;
+mod compress;
+mod driver;
 pub(crate) mod entry;
+mod epoch;
 pub(crate) mod extension;
 pub(crate) mod feature;
 pub(crate) mod geometry;
 pub(crate) mod header;
+mod image;
+mod l1;
+mod l2;
+mod map;
+mod options;
+mod overlap;
+mod pack;
+mod parallel;
+mod pending;
+mod read;
+mod refblocks;
 pub(crate) mod refcount;
+mod remap;
+mod status;
+mod tables;
+mod write;
+mod writeback;
+
+use std::sync::Arc;
+
+pub(crate) use driver::QCOW2;
+use image::Image;
+
+/// A driver instance: an open image.
+pub(crate) struct Qcow2 {
+    image: Arc<Image>,
+}

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::alloc::HostRun;
+use super::clusters::Allocation;
 use super::compress::compress;
 use super::entry::{Cluster, Compressed, Standard};
 use super::image::Image;
 use super::parallel;
-use super::pending::{Freed, FreedKind};
+use super::pending::FreedKind;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::error::Result;
@@ -57,19 +59,19 @@ impl Image {
         let old = self.cluster(&slice, guest).await?;
         let len = packed.len() as u64;
         let (offset, clusters) = self.allocate_bytes(len).await?;
-        let first = self.geometry.cluster_start(offset);
-        let reservation = Reservation { image: self, offset: first, clusters, armed: true };
+        let run = HostRun { offset: self.geometry.cluster_start(offset), clusters, fresh: false };
+        let allocation = Allocation::new(self, run);
         let checked = self.check_overlap(offset, len).await;
         let written = match checked {
             Ok(()) => self.file.write(offset, packed, WriteFlags::empty()).await,
             Err(error) => Err(error),
         };
         if let Err(error) = written {
-            return Err(reservation.give_up(error).await);
+            return Err(allocation.give_up(error).await);
         }
         let new = Cluster::Compressed(Compressed { offset, len });
         self.l2.update(&slice, [(self.slice_index(guest), new.encode(&self.geometry))]);
-        reservation.commit();
+        allocation.commit();
         if old != Cluster::Standard(Standard::default()) {
             self.unreference(old, FreedKind::Other);
         }

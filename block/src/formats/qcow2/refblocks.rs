@@ -202,6 +202,21 @@ impl RefBlocks {
         }
     }
 
+    /// Drops blocks that were not used since the last call.
+    pub(crate) fn trim(&mut self) {
+        self.blocks.retain(|_, block| {
+            std::mem::take(&mut block.recent) || block.dirty || block.writing > 0
+        });
+        self.hand.retain(|index| self.blocks.contains_key(index));
+    }
+
+    /// How many of the first `len` refcounts of block `index` are not 0.
+    pub(crate) fn used(&mut self, index: u64, len: usize) -> Result<u64, Unavailable> {
+        let codec = self.codec;
+        let Some(block) = self.block(index)? else { return Ok(0) };
+        Ok((0..len).filter(|&entry| codec.get(block, entry) != 0).count() as u64)
+    }
+
     /// Refcount of `cluster`.
     pub(crate) fn get(&mut self, cluster: u64) -> Result<u64, Unavailable> {
         let codec = self.codec;

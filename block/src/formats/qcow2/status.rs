@@ -6,6 +6,7 @@ use super::image::Image;
 use super::map::{MAX_RUNS, Place, Run};
 use crate::driver::{Extent, Status};
 use crate::error::Result;
+use crate::num::AsUsize;
 
 /// Slices that one query looks at, at most.
 const MAX_SLICES: u64 = 1024;
@@ -50,9 +51,11 @@ impl Image {
         // A tenth more, or a few clusters in small images, may be metadata or chance.
         let threshold = (stored.saturating_mul(10) / 9).max(stored + 2);
         let end = self.geometry.clusters(self.file.size());
+        let entries = 1 << self.geometry.refblock_bits();
         let mut used = 0;
-        for cluster in 0..end {
-            used += u64::from(self.with_allocator(|alloc| Ok(alloc.refs.get(cluster)? > 0)).await?);
+        for index in 0..end.div_ceil(entries) {
+            let len = entries.min(end - index * entries).as_usize();
+            used += self.with_allocator(|alloc| Ok(alloc.refs.used(index, len)?)).await?;
             if used >= threshold {
                 return Ok(true);
             }

@@ -1,6 +1,7 @@
 //! L1 and L2 tables: reading them in, and giving the active L1 table L2 tables that it may change.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::clusters::Allocation;
 use super::entry::L1Entry;
@@ -90,9 +91,24 @@ impl Image {
         if let Some(slice) = self.l2.get(slice_offset) {
             return Ok(slice);
         }
+        self.clean_caches();
         let buf = IoBufMut::new(self.l2.slice_size().as_usize());
         let bytes = self.file.read(slice_offset, buf).await?;
         Ok(self.l2.insert(slice_offset, &bytes))
+    }
+
+    /// Drops metadata that was not used for a while, if it is time for that.
+    fn clean_caches(&self) {
+        let Some(interval) = self.tuning.clean_interval else { return };
+        {
+            let mut cleaned = self.cleaned.lock();
+            if cleaned.elapsed() < interval {
+                return;
+            }
+            *cleaned = Instant::now();
+        }
+        self.l2.trim();
+        self.alloc.lock().refs.trim();
     }
 
     /// The slice that covers guest offset `offset`, in an L2 table that only the active L1 table

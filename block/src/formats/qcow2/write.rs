@@ -84,12 +84,13 @@ impl Image {
             }
             let segments = segments(&runs);
             mapped |= segments.iter().any(|s| matches!(s, Segment::Map { .. }));
-            let writes = segments.into_iter().map(|segment| async {
+            let (image, part) = (&*self, &part);
+            let writes = segments.into_iter().map(|segment| async move {
                 match segment {
                     Segment::InPlace { guest, host, len } => {
-                        self.write_in_place(host, part(guest, len), flags).await
+                        image.write_in_place(host, part(guest, len), flags).await
                     }
-                    Segment::Map { guest, len } => self.write_mapping(guest, part(guest, len)).await,
+                    Segment::Map { guest, len } => image.write_mapping(guest, part(guest, len)).await,
                 }
             });
             parallel::all(PARALLEL_WRITES, writes).await?;

@@ -200,10 +200,14 @@ impl<'i> Round<'i> {
     /// Takes what is dirty. The order matters; see the module's description.
     fn capture(image: &'i Image, refcounts: Refcounts) -> Round<'i> {
         let mut removed = image.pending.take_unmapped();
+        let kind = match image.tuning.pass_discard_other {
+            true => FreedKind::Discarded,
+            false => FreedKind::Other,
+        };
         removed.extend(image.alloc.lock().take_old_tables().iter().map(|table| Freed {
             offset: table.offset,
             clusters: table.clusters,
-            kind: FreedKind::Other,
+            kind,
         }));
         let l1_table = image.l1.load_full();
         let l1 = l1_table.capture();

@@ -1,0 +1,191 @@
+//! The driver: opening an image, and the operations of the block layer on it.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Qcow2;
+use super::feature::Incompatible;
+use super::header::{self, Encryption, Header, HeaderError, MAGIC};
+use super::image::{Children, Image};
+use super::options::{Qcow2Options, Tuning};
+use crate::buf::{IoBuf, IoBufMut};
+use crate::driver::{
+    Driver, DriverFuture, DriverInfo, DriverKind, Extent, Limits, Role, WriteFlags,
+};
+use crate::error::{Error, Result};
+use crate::graph::{Edge, OpenContext};
+use crate::num::AsUsize;
+
+/// The driver's entry in the registry.
+pub(crate) static QCOW2: DriverInfo = DriverInfo {
+    name: "qcow2",
+    kind: DriverKind::Format,
+    open: |context| Box::pin(open(context)),
+    probe: Some(|head, _| if is_qcow2(head) { 100 } else { 0 }),
+    prefixes: &[],
+    parse_filename: None,
+    probe_device: None,
+    options: Qcow2Options::TABLE,
+    create_options: &[],
+    create: None,
+    measure: None,
+    supports_backing: true,
+};
+
+/// Whether `head` begins with the magic number and a version of qcow2 (version 1 is another format).
+fn is_qcow2(head: &[u8]) -> bool {
+    let version = head.get(4..8).and_then(|v| v.try_into().ok()).map(u32::from_be_bytes);
+    head.starts_with(&MAGIC) && version.is_some_and(|version| version >= 2)
+}
+
+/// Reads and parses the header of the image in `file`.
+pub(crate) async fn read_header(file: &Edge) -> Result<Header> {
+    let refuse = |error: HeaderError| {
+        let label = file.node().label();
+        if error.is_unsupported() {
+            Error::unsupported(label, error.to_string())
+        } else {
+            Error::corrupt(label, error.to_string())
+        }
+    };
+    let head = file.read(0, IoBufMut::new(512)).await?;
+    let size = header::cluster_size(&head).map_err(refuse)?;
+    let cluster = file.read(0, IoBufMut::new(size.as_usize())).await?;
+    Header::parse(&cluster).map_err(refuse)
+}
+
+async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
+    let options = Qcow2Options::take(&mut context.options)?;
+    let file = context.child("file", Role::IMAGE).await?;
+    let header = read_header(&file).await?;
+    let flags = context.flags();
+    if header.incompatible.contains(Incompatible::CORRUPT) && !flags.check {
+        context.require_read_only("the image is marked as damaged; check and repair it first")?;
+    }
+    if header.encryption != Encryption::None && !flags.no_io {
+        return Err(Error::unsupported(context.label(), "encrypted images are not supported"));
+    }
+    let tuning = Tuning::new(&options, &header, flags)?;
+    let data_file = open_data_file(context, &header).await?;
+    let stored = header.backing_file.as_deref();
+    let format = header.extensions.backing_format.as_deref();
+    let backing = context.backing(stored, format).await?;
+    let children = Children { file, data_file, backing };
+    let read_only = context.flags().read_only;
+    let image = Image::new(context.label(), header, children, tuning, read_only);
+    Ok(Box::new(Qcow2 { image: Arc::new(image) }))
+}
+
+async fn open_data_file(
+    context: &mut OpenContext<'_>,
+    header: &Header,
+) -> Result<Option<Arc<Edge>>> {
+    let stored = header.extensions.data_file.as_deref();
+    let has_data_file = header.incompatible.contains(Incompatible::DATA_FILE);
+    let data_file = match has_data_file {
+        true => context.optional_child("data-file", Role::DATA, stored).await?,
+        // Only what the options say: it will be refused below.
+        false => context.optional_child("data-file", Role::DATA, None).await?,
+    };
+    match (has_data_file, &data_file) {
+        (true, None) => {
+            let what = "the image needs a data file but does not name it; give data-file.filename";
+            Err(Error::unsupported(context.label(), what))
+        }
+        (false, Some(_)) => {
+            let what = "a data file was given, but the image does not use one";
+            Err(Error::unsupported(context.label(), what))
+        }
+        _ => Ok(data_file),
+    }
+}
+
+impl Driver for Qcow2 {
+    fn info(&self) -> &'static DriverInfo {
+        &QCOW2
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn size(&self) -> u64 {
+        self.image.size()
+    }
+
+    fn limits(&self) -> Limits {
+        let geometry = &self.image.geometry;
+        // Both are at most 2 MiB.
+        Limits {
+            write_zeroes_alignment: geometry.subcluster_size() as u32,
+            discard_alignment: geometry.cluster_size() as u32,
+            ..Limits::default()
+        }
+    }
+
+    fn write_flags(&self) -> WriteFlags {
+        WriteFlags::FUA
+    }
+
+    fn read(&self, offset: u64, buf: IoBufMut) -> DriverFuture<'_, IoBufMut> {
+        Box::pin(self.image.read(offset, buf))
+    }
+
+    fn write(&self, offset: u64, buf: IoBuf, flags: WriteFlags) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.write(offset, buf, flags))
+    }
+
+    fn write_compressed(&self, offset: u64, buf: IoBuf) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.write_compressed(offset, buf))
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, flags: WriteFlags) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.write_zeroes(offset, len, flags))
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.discard(offset, len))
+    }
+
+    fn flush(&self) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.write_back())
+    }
+
+    fn block_status(&self, offset: u64, len: u64, precise: bool) -> DriverFuture<'_, Extent> {
+        Box::pin(self.image.block_status(offset, len, precise))
+    }
+
+    fn allocated_size(&self) -> DriverFuture<'_, Option<u64>> {
+        Box::pin(async {
+            let image = &self.image;
+            let file = image.file.node().driver().allocated_size().await?;
+            let Some(data_file) = &image.data_file else { return Ok(file) };
+            let data = data_file.node().driver().allocated_size().await?;
+            Ok(file.zip(data).map(|(file, data)| file + data))
+        })
+    }
+
+    fn has_zero_init(&self) -> bool {
+        true
+    }
+
+    fn reopen(&self, read_only: bool) -> DriverFuture<'_, ()> {
+        Box::pin(async move {
+            if read_only {
+                self.image.finish().await?;
+            }
+            self.image.read_only.store(read_only, Ordering::Release);
+            Ok(())
+        })
+    }
+
+    fn close(&self) -> DriverFuture<'_, ()> {
+        Box::pin(async {
+            match self.image.read_only.load(Ordering::Acquire) {
+                true => Ok(()),
+                false => self.image.finish().await,
+            }
+        })
+    }
+}
