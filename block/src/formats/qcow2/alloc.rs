@@ -111,7 +111,9 @@ impl Allocator {
         let codec = self.refs.codec();
         let mut cluster = start;
         loop {
-            if cluster.checked_mul(self.geometry.cluster_size()).is_none_or(|o| o >= MAX_HOST_OFFSET)
+            if cluster
+                .checked_mul(self.geometry.cluster_size())
+                .is_none_or(|o| o >= MAX_HOST_OFFSET)
             {
                 return Err(AllocError::Full);
             }

@@ -31,7 +31,8 @@ impl Image {
                     return Err(Error::os(Op::Write, self.label.clone(), None, source));
                 }
                 Err(AllocError::Underflow { offset }) => {
-                    let detail = format!("the cluster at {offset:#x} is in use but counted as free");
+                    let detail =
+                        format!("the cluster at {offset:#x} is in use but counted as free");
                     return Err(self.corrupt(detail).await);
                 }
                 Err(AllocError::Overflow { offset }) => {

@@ -83,11 +83,9 @@ async fn open_data_file(
 ) -> Result<Option<Arc<Edge>>> {
     let stored = header.extensions.data_file.as_deref();
     let has_data_file = header.incompatible.contains(Incompatible::DATA_FILE);
-    let data_file = match has_data_file {
-        true => context.optional_child("data-file", Role::DATA, stored).await?,
-        // Only what the options say: it will be refused below.
-        false => context.optional_child("data-file", Role::DATA, None).await?,
-    };
+    // Without the feature only the options can name one, which is then refused.
+    let stored = stored.filter(|_| has_data_file);
+    let data_file = context.optional_child("data-file", Role::DATA, stored).await?;
     match (has_data_file, &data_file) {
         (true, None) => {
             let what = "the image needs a data file but does not name it; give data-file.filename";
@@ -116,10 +114,9 @@ impl Driver for Qcow2 {
 
     fn limits(&self) -> Limits {
         let geometry = &self.image.geometry;
-        // Both are at most 2 MiB.
         Limits {
-            write_zeroes_alignment: geometry.subcluster_size() as u32,
-            discard_alignment: geometry.cluster_size() as u32,
+            write_zeroes_alignment: 1 << geometry.subcluster_bits(),
+            discard_alignment: 1 << geometry.cluster_bits,
             ..Limits::default()
         }
     }
@@ -182,10 +179,10 @@ impl Driver for Qcow2 {
 
     fn close(&self) -> DriverFuture<'_, ()> {
         Box::pin(async {
-            match self.image.read_only.load(Ordering::Acquire) {
-                true => Ok(()),
-                false => self.image.finish().await,
+            if self.image.read_only.load(Ordering::Acquire) {
+                return Ok(());
             }
+            self.image.finish().await
         })
     }
 }

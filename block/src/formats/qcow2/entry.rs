@@ -137,10 +137,11 @@ impl Cluster {
         let has_storage = offset != 0 || (geometry.external_data && copied);
         let host = has_storage.then_some(offset);
         let (allocated, zero) = if geometry.extended_l2 {
-            // Both halves fit into 32 bits.
-            (bitmap as u32, (bitmap >> 32) as u32)
+            let [.., a3, a2, a1, a0] = bitmap.to_be_bytes();
+            let [z3, z2, z1, z0, ..] = bitmap.to_be_bytes();
+            (u32::from_be_bytes([a3, a2, a1, a0]), u32::from_be_bytes([z3, z2, z1, z0]))
         } else {
-            let zero = zero_flag as u32;
+            let zero = u32::from(zero_flag != 0);
             (u32::from(has_storage) & !zero, zero)
         };
         if allocated & zero != 0 {

@@ -50,7 +50,7 @@ impl Epochs {
         let shard = shard();
         loop {
             let epoch = self.current.load(Ordering::SeqCst);
-            let count = &self.counts[usize::from(epoch % 2 == 1)][shard];
+            let count = &self.counts[usize::from(!epoch.is_multiple_of(2))][shard];
             count.0.fetch_add(1, Ordering::SeqCst);
             let inside = Inside(count);
             // If the epoch moved on in between, the counter may already have been found empty.
@@ -73,7 +73,7 @@ impl Epochs {
         // Two steps make everything safe that was retired before, if there are no requests.
         for _ in 0..2 {
             let epoch = self.current.load(Ordering::SeqCst);
-            let before = &self.counts[usize::from(epoch % 2 == 0)];
+            let before = &self.counts[usize::from(epoch.is_multiple_of(2))];
             if before.iter().any(|count| count.0.load(Ordering::SeqCst) != 0) {
                 break;
             }

@@ -134,7 +134,7 @@ impl Extensions {
         let mut put = |kind: u32, data: &[u8]| {
             out.extend(kind.to_be_bytes());
             // Every extension came from, or must fit into, one cluster.
-            out.extend((data.len() as u32).to_be_bytes());
+            out.extend(u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes());
             out.extend(data);
             out.resize(out.len().next_multiple_of(8), 0);
         };

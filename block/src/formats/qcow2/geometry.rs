@@ -70,8 +70,9 @@ impl Geometry {
 
     /// Number of the subcluster, within its cluster, that holds `offset`.
     pub(crate) fn subcluster_index(&self, offset: u64) -> u32 {
+        let index = self.in_cluster(offset) >> self.subcluster_bits();
         // At most 5 bits remain.
-        (self.in_cluster(offset) >> self.subcluster_bits()) as u32
+        u32::try_from(index).unwrap_or(0)
     }
 
     /// Bitmap with one set bit for each subcluster of a cluster.

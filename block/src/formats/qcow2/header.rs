@@ -337,11 +337,6 @@ impl Header {
         Ok(())
     }
 
-    /// Whether the persistent bitmaps can be trusted.
-    pub(crate) fn has_valid_bitmaps(&self) -> bool {
-        self.autoclear.contains(Autoclear::BITMAPS) && self.extensions.bitmaps.is_some()
-    }
-
     /// The first cluster of the image, up to the end of the backing file name. Everything behind it
     /// in the cluster is to be zero.
     pub(crate) fn serialise(&self) -> Result<Vec<u8>, HeaderError> {
@@ -463,7 +458,8 @@ mod tests {
     #[test]
     fn limits_are_enforced() {
         type Edit = fn(&mut Header);
-        let cases: [(Edit, fn(&HeaderError) -> bool); 11] = [
+        type Expected = fn(&HeaderError) -> bool;
+        let cases: [(Edit, Expected); 11] = [
             (|h| h.size = u64::MAX, |e| matches!(e, HeaderError::Size(_))),
             (|h| h.l1_size = 1, |e| matches!(e, HeaderError::L1TooSmall { .. })),
             (|h| h.l1_size = (4 << 20) + 1, |e| matches!(e, HeaderError::Table { .. })),

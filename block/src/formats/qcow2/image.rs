@@ -176,7 +176,8 @@ impl Image {
         let error = Error::corrupt(self.label.clone(), detail);
         if !self.read_only.load(Ordering::Acquire) && !self.corrupt.swap(true, Ordering::AcqRel) {
             // The damage is what must be reported, whether or not the mark can be written.
-            let _ = self.change_features(|header| header.incompatible |= Incompatible::CORRUPT).await;
+            let _ =
+                self.change_features(|header| header.incompatible |= Incompatible::CORRUPT).await;
         }
         error
     }
@@ -213,7 +214,8 @@ impl Image {
         let _changes = self.header_changes.lock().await;
         let mut header = self.header.lock().clone();
         change(&mut header);
-        let bytes = header.serialise().map_err(|e| Error::unsupported(&*self.label, e.to_string()))?;
+        let bytes =
+            header.serialise().map_err(|e| Error::unsupported(&*self.label, e.to_string()))?;
         let bytes = IoBuf::copy_of(bytes.get(at..at + len).unwrap_or_default());
         self.file.write(at as u64, bytes, WriteFlags::empty()).await?;
         *self.header.lock() = header;

@@ -49,11 +49,6 @@ impl Slice {
         self.words.get(index).map_or(0, |word| word.load(order))
     }
 
-    /// Number of entries.
-    pub(crate) fn len(&self) -> usize {
-        self.words.len() / self.words_per_entry
-    }
-
     /// Entry `index` of the slice.
     pub(crate) fn get(&self, index: usize) -> RawEntry {
         if self.words_per_entry == 1 {
@@ -64,7 +59,7 @@ impl Slice {
             let descriptor = self.word(2 * index, Ordering::Relaxed);
             let bitmap = self.word(2 * index + 1, Ordering::Relaxed);
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.version.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
                 return RawEntry { descriptor, bitmap };
             }
             hint::spin_loop();

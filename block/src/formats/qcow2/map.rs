@@ -147,7 +147,8 @@ impl Image {
                 None => self.slice(at).await?,
             };
             let Some(slice) = slice else {
-                let next = end.min((at / self.geometry.l2_coverage() + 1) * self.geometry.l2_coverage());
+                let next =
+                    end.min((at / self.geometry.l2_coverage() + 1) * self.geometry.l2_coverage());
                 let place = Place::Unallocated { host: None };
                 push(&mut runs, Run { guest: at, len: next - at, place });
                 at = next;

@@ -147,11 +147,7 @@ impl Tuning {
 }
 
 /// Bytes for L2 tables and for refcount blocks.
-fn cache_sizes(
-    options: &Qcow2Options,
-    header: &Header,
-    geometry: &Geometry,
-) -> Result<(u64, u64)> {
+fn cache_sizes(options: &Qcow2Options, header: &Header, geometry: &Geometry) -> Result<(u64, u64)> {
     let cluster_size = geometry.cluster_size();
     // A cache for more than the whole disk is of no use.
     let needed = geometry.l1_entries(header.size).saturating_mul(cluster_size);

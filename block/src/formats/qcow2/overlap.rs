@@ -94,8 +94,7 @@ impl MetadataMap {
         let mut areas = self.areas.write();
         match hit(&areas, start, len) {
             Some(other) if other != structure => {
-                self.conflict
-                    .get_or_init(|| format!("{structure} at {start:#x} overlaps {other}"));
+                self.conflict.get_or_init(|| format!("{structure} at {start:#x} overlaps {other}"));
             }
             _ => {
                 areas.insert(start, area);

@@ -113,7 +113,8 @@ impl Image {
     async fn decompress(&self, data: Compressed, guest: u64, buf: IoBufMut) -> Result<IoBufMut> {
         let stored = self.file.read(data.offset, IoBufMut::new(data.len.as_usize())).await?;
         decompress(self.compression, stored, buf).await.ok_or_else(|| {
-            let detail = format!("the compressed cluster for guest offset {guest:#x} is unreadable");
+            let detail =
+                format!("the compressed cluster for guest offset {guest:#x} is unreadable");
             Error::corrupt(self.label.clone(), detail)
         })
     }

@@ -38,9 +38,9 @@ impl Codec {
             let per_byte = 3 - self.order;
             let shift = (index & ((1 << per_byte) - 1)) << self.order;
             if let Some(byte) = block.get_mut(index >> per_byte) {
-                // The mask keeps both within a byte.
-                let mask = (self.max() << shift) as u8;
-                *byte = (*byte & !mask) | ((value << shift) as u8 & mask);
+                let [.., mask] = (self.max() << shift).to_be_bytes();
+                let [.., bits] = (value << shift).to_be_bytes();
+                *byte = (*byte & !mask) | (bits & mask);
             }
             return;
         }

@@ -40,7 +40,8 @@ impl Image {
         }
         let end = offset + len;
         let size = self.geometry.subcluster_size();
-        let aligned = offset.is_multiple_of(size) && (end.is_multiple_of(size) || end == self.size());
+        let aligned =
+            offset.is_multiple_of(size) && (end.is_multiple_of(size) || end == self.size());
         if !aligned && offset / size != (end - 1) / size {
             return Err(self.unsupported("the range is not aligned to subclusters"));
         }
@@ -88,8 +89,10 @@ impl Image {
         let mut at = start;
         while at < end {
             let next = end.min(self.slice_end(at));
-            let locked =
-                self.ranges.begin(self.geometry.cluster_start(at)..self.cluster_end(next), true).await;
+            let locked = self
+                .ranges
+                .begin(self.geometry.cluster_start(at)..self.cluster_end(next), true)
+                .await;
             if self.l1_entry(at).await?.table.is_none() && self.is_void(change) {
                 // Nothing is mapped there, and that is as good.
                 drop(locked);
@@ -188,7 +191,9 @@ impl Image {
                     _ if whole => emptied(all),
                     Cluster::Standard(s) => self.zero_part(s, from, to)?,
                     Cluster::Compressed(_) => {
-                        return Err(self.unsupported("part of a compressed cluster cannot be zeroed"));
+                        return Err(
+                            self.unsupported("part of a compressed cluster cannot be zeroed")
+                        );
                     }
                 }
             }

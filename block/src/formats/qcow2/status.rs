@@ -13,7 +13,12 @@ const MAX_SLICES: u64 = 1024;
 
 impl Image {
     /// Status of the first run of a range.
-    pub(super) async fn block_status(&self, offset: u64, len: u64, precise: bool) -> Result<Extent> {
+    pub(super) async fn block_status(
+        &self,
+        offset: u64,
+        len: u64,
+        precise: bool,
+    ) -> Result<Extent> {
         let _inside = self.epochs.enter();
         let coverage = self.l2.slice_entries() << self.geometry.cluster_bits;
         let len = len.min(coverage * MAX_SLICES);

@@ -39,8 +39,7 @@ impl Image {
         let bytes = self.file.read(missing.offset, IoBufMut::new(missing.len.as_usize())).await?;
         for raw in bytes.chunks_exact(8) {
             let raw = u64::from_be_bytes(raw.try_into().unwrap_or_default());
-            if let Ok(L1Entry { table: Some(table), .. }) = L1Entry::decode(raw, &self.geometry)
-            {
+            if let Ok(L1Entry { table: Some(table), .. }) = L1Entry::decode(raw, &self.geometry) {
                 self.metadata.add(Structure::ACTIVE_L2, table, self.geometry.cluster_size());
             }
         }

@@ -84,13 +84,15 @@ impl Image {
             }
             let segments = segments(&runs);
             mapped |= segments.iter().any(|s| matches!(s, Segment::Map { .. }));
-            let (image, part) = (&*self, &part);
+            let (image, part) = (self, &part);
             let writes = segments.into_iter().map(|segment| async move {
                 match segment {
                     Segment::InPlace { guest, host, len } => {
                         image.write_in_place(host, part(guest, len), flags).await
                     }
-                    Segment::Map { guest, len } => image.write_mapping(guest, part(guest, len)).await,
+                    Segment::Map { guest, len } => {
+                        image.write_mapping(guest, part(guest, len)).await
+                    }
                 }
             });
             parallel::all(PARALLEL_WRITES, writes).await?;
@@ -263,7 +265,7 @@ impl Image {
             };
             let needed = if moves { touched | allocated } else { touched };
             let low = needed.trailing_zeros();
-            let high = 31 - needed.leading_zeros();
+            let high = needed.checked_ilog2().unwrap_or(0);
             let start = base + (u64::from(low) << geometry.subcluster_bits());
             let end = base + (u64::from(high + 1) << geometry.subcluster_bits());
             // Data that stays where it is needs no copying.
@@ -326,13 +328,12 @@ impl Image {
         if end - start <= MAX_MERGED {
             return (start, end);
         }
-        let head = match start < group.start {
-            true => self.cluster_end(start + 1).min(group.end),
-            false => start,
-        };
-        let tail = match group.end < end {
-            true => self.geometry.cluster_start(end - 1).max(group.start).max(head),
-            false => end,
+        let head =
+            if start < group.start { self.cluster_end(start + 1).min(group.end) } else { start };
+        let tail = if group.end < end {
+            self.geometry.cluster_start(end - 1).max(group.start).max(head)
+        } else {
+            end
         };
         (head, tail)
     }

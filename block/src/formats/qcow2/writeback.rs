@@ -200,10 +200,8 @@ impl<'i> Round<'i> {
     /// Takes what is dirty. The order matters; see the module's description.
     fn capture(image: &'i Image, refcounts: Refcounts) -> Round<'i> {
         let mut removed = image.pending.take_unmapped();
-        let kind = match image.tuning.pass_discard_other {
-            true => FreedKind::Discarded,
-            false => FreedKind::Other,
-        };
+        let discarded = image.tuning.pass_discard_other;
+        let kind = if discarded { FreedKind::Discarded } else { FreedKind::Other };
         removed.extend(image.alloc.lock().take_old_tables().iter().map(|table| Freed {
             offset: table.offset,
             clusters: table.clusters,
@@ -212,8 +210,7 @@ impl<'i> Round<'i> {
         let l1_table = image.l1.load_full();
         let l1 = l1_table.capture();
         let l2 = image.l2.capture();
-        let refcounts =
-            (refcounts == Refcounts::Write).then(|| image.alloc.lock().refs.capture());
+        let refcounts = (refcounts == Refcounts::Write).then(|| image.alloc.lock().refs.capture());
         Round { image, removed, l1_table, l1, l2, refcounts }
     }
 
@@ -284,10 +281,7 @@ impl Drop for Round<'_> {
 }
 
 /// Writes pieces (offset, content), several at once, with adjacent ones joined.
-async fn write_joined(
-    edge: &Arc<Edge>,
-    pieces: impl Iterator<Item = (u64, IoBuf)>,
-) -> Result<()> {
+async fn write_joined(edge: &Arc<Edge>, pieces: impl Iterator<Item = (u64, IoBuf)>) -> Result<()> {
     let mut runs: Vec<(u64, Vec<IoBuf>)> = Vec::new();
     let mut end = None;
     let mut len = 0;
