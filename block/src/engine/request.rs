@@ -14,6 +14,9 @@ use crate::buf::{IoBuf, IoBufMut};
 /// Bytes of one system call at most: below the kernel's own limit of 2 GiB and a multiple of every
 /// block size, so that the tail of a longer transfer stays aligned.
 const MAX_CALL: u32 = 1 << 30;
+/// A buffered read of this many bytes goes to one of the kernel's own threads. Copying it out of the
+/// page cache takes far longer than waking that thread, and meanwhile this one does other things.
+const LONG_READ: usize = 256 << 10;
 /// Interrupted or refused calls in a row that are repeated before the error is passed on.
 const MAX_RETRIES: u32 = 64;
 
@@ -47,8 +50,9 @@ pub(super) struct Request {
     /// Bytes transferred so far.
     done: usize,
     retries: u32,
-    /// The last call would have blocked: the ring is asked to use one of its own threads.
-    would_block: bool,
+    /// The ring is asked to use one of its own threads, since the last call would have blocked or
+    /// this one will take long.
+    own_thread: bool,
     /// Nobody waits any more, but the file counts the request until it is over.
     abandoned: bool,
 }
@@ -60,16 +64,8 @@ impl Request {
             Kind::Write { buf, .. } => buf.len(),
             Kind::DataSync | Kind::Allocate { .. } => 0,
         };
-        Request {
-            file,
-            kind,
-            offset,
-            len,
-            done: 0,
-            retries: 0,
-            would_block: false,
-            abandoned: false,
-        }
+        let own_thread = matches!(kind, Kind::Read(_)) && len >= LONG_READ && !file.options.direct;
+        Request { file, kind, offset, len, done: 0, retries: 0, own_thread, abandoned: false }
     }
 
     /// Bytes transferred.
@@ -129,7 +125,7 @@ impl Request {
                 .mode(mode.bits().cast_signed())
                 .build(),
         };
-        if self.would_block { entry.flags(squeue::Flags::ASYNC) } else { entry }
+        if self.own_thread { entry.flags(squeue::Flags::ASYNC) } else { entry }
     }
 
     /// Makes the call on this thread.
@@ -191,7 +187,7 @@ impl Request {
             Ok(n) => n,
             Err(e @ (Errno::INTR | Errno::AGAIN)) if self.retries < MAX_RETRIES => {
                 self.retries += 1;
-                self.would_block |= e == Errno::AGAIN;
+                self.own_thread |= e == Errno::AGAIN;
                 return Step::Again;
             }
             Err(e) => return Step::Finished(Err(e.into())),
