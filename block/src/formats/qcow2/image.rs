@@ -101,24 +101,16 @@ impl Image {
         read_only: bool,
     ) -> Image {
         let geometry = Geometry::of(&header);
-        let place = (header.reftable_offset, header.reftable_clusters);
-        let refs = RefBlocks::new(geometry, place, tuning.refcount_blocks);
         let metadata = MetadataMap::new(tuning.overlap_check);
-        metadata.add(Structure::HEADER, 0, geometry.cluster_size());
-        metadata.add(Structure::ACTIVE_L1, header.l1_offset, u64::from(header.l1_size) * 8);
-        let table_len = u64::from(place.1) * geometry.cluster_size();
-        metadata.add(Structure::REFCOUNT_TABLE, place.0, table_len);
-        if let Some(bitmaps) = &header.extensions.bitmaps {
-            let (start, len) = (bitmaps.directory_offset, bitmaps.directory_size);
-            metadata.add(Structure::BITMAP_DIRECTORY, start, len);
-        }
+        list_metadata(&metadata, &header);
+        let alloc = new_allocator(&header, &tuning, children.file.size());
         Image {
             label,
             geometry,
             compression: header.compression,
             l1: ArcSwap::from_pointee(L1Table::new(header.l1_offset, header.l1_size)),
             l2: SliceCache::new(geometry, tuning.slice_size, tuning.l2_slices),
-            alloc: Mutex::new(Allocator::new(geometry, refs, children.file.size())),
+            alloc: Mutex::new(alloc),
             file: children.file,
             data_file: children.data_file,
             backing: children.backing,
@@ -143,6 +135,22 @@ impl Image {
             preallocated: OnceCell::new(),
             cleaned: Mutex::new(Instant::now()),
         }
+    }
+
+    /// Takes everything from disk anew, as `header` says, after tables were changed past the caches.
+    /// Nothing is waiting to be written back and there are no requests.
+    pub(super) fn reload(&self, header: Header) {
+        self.metadata.clear();
+        list_metadata(&self.metadata, &header);
+        self.l1.store(Arc::new(L1Table::new(header.l1_offset, header.l1_size)));
+        self.l2.clear();
+        *self.alloc.lock() = new_allocator(&header, &self.tuning, self.file.size());
+        self.decompressed.forget(0, u64::MAX);
+        self.store_size(header.size);
+        self.corrupt.store(header.incompatible.contains(Incompatible::CORRUPT), Ordering::Release);
+        self.claimed.store(false, Ordering::Release);
+        self.marked_dirty.store(false, Ordering::Release);
+        *self.header.lock() = header;
     }
 
     /// Size of the virtual disk in bytes.
@@ -273,4 +281,23 @@ impl Image {
         }
         self.file.flush().await
     }
+}
+
+/// Enters the structures that the header itself describes.
+fn list_metadata(metadata: &MetadataMap, header: &Header) {
+    let cluster_size = Geometry::of(header).cluster_size();
+    metadata.add(Structure::HEADER, 0, cluster_size);
+    metadata.add(Structure::ACTIVE_L1, header.l1_offset, u64::from(header.l1_size) * 8);
+    let reftable = u64::from(header.reftable_clusters) * cluster_size;
+    metadata.add(Structure::REFCOUNT_TABLE, header.reftable_offset, reftable);
+    if let Some(bitmaps) = &header.extensions.bitmaps {
+        let (start, len) = (bitmaps.directory_offset, bitmaps.directory_size);
+        metadata.add(Structure::BITMAP_DIRECTORY, start, len);
+    }
+}
+
+fn new_allocator(header: &Header, tuning: &Tuning, file_size: u64) -> Allocator {
+    let geometry = Geometry::of(header);
+    let place = (header.reftable_offset, header.reftable_clusters);
+    Allocator::new(geometry, RefBlocks::new(geometry, place, tuning.refcount_blocks), file_size)
 }

@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::OnceLock;
 
 use bitflags::bitflags;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 bitflags! {
     /// Kinds of metadata that writes are checked against (option `overlap-check`).
@@ -76,13 +75,13 @@ pub(crate) struct MetadataMap {
     checked: Structure,
     areas: RwLock<BTreeMap<u64, Area>>,
     /// The first two structures that were found to overlap.
-    conflict: OnceLock<String>,
+    conflict: Mutex<Option<String>>,
 }
 
 impl MetadataMap {
     /// An empty map that will know only the structures in `checked`.
     pub(crate) fn new(checked: Structure) -> MetadataMap {
-        MetadataMap { checked, areas: RwLock::default(), conflict: OnceLock::new() }
+        MetadataMap { checked, areas: RwLock::default(), conflict: Mutex::default() }
     }
 
     /// Adds the `len` bytes at `start`.
@@ -94,7 +93,9 @@ impl MetadataMap {
         let mut areas = self.areas.write();
         match hit(&areas, start, len) {
             Some(other) if other != structure => {
-                self.conflict.get_or_init(|| format!("{structure} at {start:#x} overlaps {other}"));
+                self.conflict
+                    .lock()
+                    .get_or_insert_with(|| format!("{structure} at {start:#x} overlaps {other}"));
             }
             _ => {
                 areas.insert(start, area);
@@ -103,8 +104,14 @@ impl MetadataMap {
     }
 
     /// Two structures that share clusters, if there are any: nothing can be written safely then.
-    pub(crate) fn conflict(&self) -> Option<&str> {
-        self.conflict.get().map(String::as_str)
+    pub(crate) fn conflict(&self) -> Option<String> {
+        self.conflict.lock().clone()
+    }
+
+    /// Takes everything out.
+    pub(crate) fn clear(&self) {
+        self.areas.write().clear();
+        *self.conflict.lock() = None;
     }
 
     /// Takes out what was added at `start`.
