@@ -15,3 +15,8 @@ pub mod protocols;
 
 pub use buf::{IoBuf, IoBufMut};
 pub use error::{Error, Op, Result};
+
+/// Runs the examples of the page on the block layer.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/block-layer.md")]
+struct BlockLayerPage;
