@@ -99,7 +99,9 @@ host!(F64, f64);
 
 /// Whether the host computes as `env` asks.
 fn applies(env: &Env) -> bool {
-    env.rounding == Rounding::NearestEven && env.flags.contains(Flags::INEXACT)
+    // The x87 unit, which Rust uses on such hosts, rounds to another precision first.
+    let extended = cfg!(all(target_arch = "x86", not(target_feature = "sse2")));
+    !extended && env.rounding == Rounding::NearestEven && env.flags.contains(Flags::INEXACT)
 }
 
 fn is_zero_or_normal<F: Float>(value: F) -> bool {
