@@ -186,8 +186,8 @@ pub struct Pattern {
     pub(crate) origin: String,
     pub(crate) line: usize,
     pub(crate) width: u32,
-    /// How far the instruction is shifted left in the decoder's word.
-    pub(crate) shift: u32,
+    /// Bits of the decoder's word below the instruction.
+    pub(crate) unused: u32,
     pub(crate) mask: u64,
     pub(crate) value: u64,
     pub(crate) ignored: u64,
@@ -252,7 +252,7 @@ impl Pattern {
 
     /// The instruction's own bits, right-justified, taken out of a decoder's word.
     pub fn insn(&self, word: u64) -> u64 {
-        shr(word, self.shift) & ones(self.width)
+        shr(word, self.unused) & ones(self.width)
     }
 }
 
@@ -260,7 +260,7 @@ impl Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for bit in (0..self.width).rev() {
-            let bit = shl(1, bit.saturating_add(self.shift));
+            let bit = shl(1, bit.saturating_add(self.unused));
             let c = match (self.mask & bit != 0, self.value & bit != 0, self.ignored & bit != 0) {
                 (true, true, _) => '1',
                 (true, false, _) => '0',
@@ -301,7 +301,7 @@ pub struct Part {
 /// Where bits of a field come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bits {
-    /// The instruction, from this bit up (0 is the instruction's least significant bit).
+    /// The decoder's word, from this bit up.
     Insn(u32),
     /// The low bits of the argument with this index.
     Argument(usize),

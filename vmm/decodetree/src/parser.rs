@@ -71,7 +71,7 @@ impl Parser<'_> {
                 Ok(())
             }
             Some('@') => {
-                let name = self.name(sigil(*first))?;
+                let name = self.label(*first)?;
                 let format = self.encoding(name, rest, Kind::Format)?;
                 self.file.formats.push(format);
                 Ok(())
@@ -120,7 +120,7 @@ impl Parser<'_> {
     }
 
     fn field(&self, first: Word<'_>, rest: &[Word<'_>]) -> Parsed<FieldDef> {
-        let name = self.name(sigil(first))?;
+        let name = self.label(first)?;
         let mut parts = Vec::new();
         let mut function: Option<Name> = None;
         for word in rest {
@@ -156,7 +156,7 @@ impl Parser<'_> {
     }
 
     fn args(&self, first: Word<'_>, rest: &[Word<'_>]) -> Parsed<ArgsDef> {
-        let name = self.name(sigil(first))?;
+        let name = self.label(first)?;
         let mut elements: Vec<ArgElement> = Vec::new();
         let mut external = false;
         for word in rest {
@@ -184,12 +184,8 @@ impl Parser<'_> {
         let mut elements = Vec::new();
         for word in words {
             let element = self.element(*word)?;
-            let allowed = match element {
-                Element::Const { .. } | Element::Format(_) => kind == Kind::Pattern,
-                _ => true,
-            };
-            if !allowed {
-                return Err(self.error(word.span, "this can stand in a pattern only"));
+            if kind == Kind::Format && matches!(element, Element::Format(_)) {
+                return Err(self.error(word.span, "a format cannot name another format"));
             }
             elements.push(element);
         }
@@ -202,11 +198,11 @@ impl Parser<'_> {
     fn element(&self, word: Word<'_>) -> Parsed<Element> {
         let text = word.text;
         match text.chars().next() {
-            Some('&') => return self.name(sigil(word)).map(Element::Args),
-            Some('@') => return self.name(sigil(word)).map(Element::Format),
+            Some('&') => return self.label(word).map(Element::Args),
+            Some('@') => return self.label(word).map(Element::Format),
             Some('%') => {
-                let field = self.name(sigil(word))?;
-                return Ok(Element::Field { argument: field.clone(), field });
+                let argument = self.name(sigil(word))?;
+                return Ok(Element::Field { field: argument.clone(), argument });
             }
             _ => {}
         }
@@ -217,7 +213,7 @@ impl Parser<'_> {
             let name = self.name(prefix(word, name))?;
             let value = suffix(word, value);
             if value.text.starts_with('%') {
-                let field = self.name(sigil(value))?;
+                let field = self.label(value)?;
                 return Ok(Element::Field { argument: name, field });
             }
             return Ok(Element::Const { name, value: self.constant(value)? });
@@ -231,10 +227,19 @@ impl Parser<'_> {
         Err(self.error(word.span, message))
     }
 
+    /// The name of a field, set or format behind its sigil, which may start with a digit.
+    fn label(&self, word: Word<'_>) -> Parsed<Name> {
+        let word = sigil(word);
+        if word.text.is_empty() || !word.text.chars().all(is_word) {
+            return Err(self.error(word.span, format!("'{}' is not a name", word.text)));
+        }
+        Ok(Name { text: word.text.to_owned(), span: word.span })
+    }
+
+    /// The name of a pattern, an argument or a function: an identifier in Rust.
     fn name(&self, word: Word<'_>) -> Parsed<Name> {
-        let mut chars = word.text.chars();
-        let starts = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-        if !starts || !chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        let digit = word.text.starts_with(|c: char| c.is_ascii_digit());
+        if word.text.is_empty() || digit || !word.text.chars().all(is_word) {
             return Err(self.error(word.span, format!("'{}' is not a name", word.text)));
         }
         if matches!(word.text, "_" | "crate" | "self" | "super" | "Self") {
@@ -285,6 +290,10 @@ impl Parser<'_> {
 enum Kind {
     Format,
     Pattern,
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
 /// The word without its first character.

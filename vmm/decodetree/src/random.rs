@@ -85,7 +85,7 @@ impl<'a> Generator<'a> {
 
     /// A word that matches `pattern`.
     fn fill(&mut self, pattern: &Pattern) -> u64 {
-        let free = shl(ones(pattern.width), pattern.shift) & !pattern.mask;
+        let free = shl(ones(pattern.width), pattern.unused) & !pattern.mask;
         let ignored = if self.ignored_as_zero { 0 } else { self.random.next() & pattern.ignored };
         let mut fields = self.random.next();
         for extract in &pattern.extracts {
@@ -97,7 +97,7 @@ impl<'a> Generator<'a> {
             };
             for part in parts {
                 let Bits::Insn(position) = part.source else { continue };
-                let bits = shl(ones(part.len), position.saturating_add(pattern.shift));
+                let bits = shl(ones(part.len), position);
                 fields = fields & !bits | fill & bits;
             }
         }

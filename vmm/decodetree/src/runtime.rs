@@ -111,14 +111,13 @@ impl Unit {
         functions: &impl Functions,
     ) -> Option<Vec<(&'a str, i64)>> {
         let set = self.args_of(pattern)?;
-        let insn = pattern.insn(word);
         let mut raw = vec![0_i64; pattern.extracts.len()];
         for index in &pattern.order {
             let value = match pattern.extracts.get(*index)? {
                 Extract::Const(value) => *value,
-                Extract::Field { parts, function: None } => join(parts, insn, &raw),
+                Extract::Field { parts, function: None } => join(parts, word, &raw),
                 Extract::Field { parts, function: Some(function) } => {
-                    let value = (!parts.is_empty()).then(|| join(parts, insn, &raw));
+                    let value = (!parts.is_empty()).then(|| join(parts, word, &raw));
                     functions.call(function, value)?
                 }
             };
@@ -132,10 +131,10 @@ impl Unit {
 }
 
 /// The concatenation of `parts`.
-fn join(parts: &[Part], insn: u64, raw: &[i64]) -> i64 {
+fn join(parts: &[Part], word: u64, raw: &[i64]) -> i64 {
     let part = |all: u64, part: &Part| {
         let bits = match part.source {
-            Bits::Insn(position) => shr(insn, position),
+            Bits::Insn(position) => shr(word, position),
             Bits::Argument(other) => raw.get(other).copied().unwrap_or(0).cast_unsigned(),
         };
         shl(all, part.len) | extend(bits, part.len, part.signed).cast_unsigned()

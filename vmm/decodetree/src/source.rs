@@ -65,6 +65,8 @@ pub struct Source {
     pub(crate) text: String,
     pub(crate) decoder: String,
     pub(crate) widths: Widths,
+    /// Offsets at which lines start.
+    lines: Vec<usize>,
 }
 
 impl Source {
@@ -75,22 +77,18 @@ impl Source {
         decoder: impl Into<String>,
         widths: Widths,
     ) -> Source {
-        Source { name: name.into(), text: text.into(), decoder: decoder.into(), widths }
+        let text = text.into();
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let starts = ends.map(|(end, _)| end.saturating_add(1));
+        let lines = std::iter::once(0).chain(starts).collect();
+        Source { name: name.into(), text, decoder: decoder.into(), widths, lines }
     }
 
     /// Line number (from 1), byte column (from 0) and text of the line that holds byte `offset`.
     pub(crate) fn locate(&self, offset: usize) -> (usize, usize, &str) {
-        let mut start = 0_usize;
-        let mut last = (1, 0, "");
-        for (index, line) in self.text.split_inclusive('\n').enumerate() {
-            let number = index.saturating_add(1);
-            let end = start.saturating_add(line.len());
-            last = (number, offset.saturating_sub(start), line.trim_end_matches(['\n', '\r']));
-            if offset < end {
-                break;
-            }
-            start = end;
-        }
-        last
+        let number = self.lines.partition_point(|start| *start <= offset);
+        let start = self.lines.get(number.saturating_sub(1)).copied().unwrap_or(0);
+        let rest = self.text.get(start..).unwrap_or("");
+        (number, offset.saturating_sub(start), rest.lines().next().unwrap_or(""))
     }
 }

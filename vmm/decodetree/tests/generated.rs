@@ -52,7 +52,7 @@ impl Functions for TestFunctions {
 
 macro_rules! functions {
     ($($name:ident)*) => {
-        $(fn $name(&self, value: i64) -> i64 {
+        $(fn $name(&mut self, value: i64) -> i64 {
             TestFunctions.call(stringify!($name), Some(value)).unwrap()
         })*
     };
@@ -84,7 +84,7 @@ mod groups {
     include!("cases/groups.rs");
 
     impl Decode for Recorder {
-        fn mode(&self) -> i64 {
+        fn mode(&mut self) -> i64 {
             TestFunctions.call("mode", None).unwrap()
         }
         functions!(scale);
@@ -106,7 +106,7 @@ mod variable {
             Ok(value)
         }
         patterns!(nop brk mov(ArgsMov) clr(ArgsClr) set(ArgsSet) bra(ArgsBra) jmp(ArgsBra)
-            call(ArgsBra) load(ArgsMem) store(ArgsMem));
+            call(ArgsBra) load(ArgsMem) store(ArgsMem) push(ArgsPush));
     }
 }
 

@@ -143,7 +143,7 @@ fn excluded_patterns_and_constraints_are_honoured() {
     );
     let count = |name| insns.iter().filter(|insn| insn.pattern.name() == name).count();
     assert_eq!((count("clr"), count("jmp"), count("brk")), (0, 0, 0));
-    for name in ["nop", "mov", "set", "bra", "call", "load", "store"] {
+    for name in ["nop", "mov", "set", "bra", "call", "load", "store", "push"] {
         assert!((150..450).contains(&count(name)), "{name}: {}", count(name));
     }
 }

@@ -140,10 +140,10 @@ impl<'a> Emitter<'a> {
             let name = ident(&function.name);
             if function.takes_value {
                 writeln!(out, "    /// Converts the bits of a field.")?;
-                writeln!(out, "    fn {name}(&self, value: i64) -> i64;")?;
+                writeln!(out, "    fn {name}(&mut self, value: i64) -> i64;")?;
             } else {
                 writeln!(out, "    /// A value that is not part of the instruction.")?;
-                writeln!(out, "    fn {name}(&self) -> i64;")?;
+                writeln!(out, "    fn {name}(&mut self) -> i64;")?;
             }
         }
         if !self.unit.functions.is_empty() {
@@ -242,7 +242,7 @@ impl<'a> Emitter<'a> {
         let deeper = depth.saturating_add(1);
         match node {
             Node::Try(index) => match decoder.patterns.get(*index) {
-                Some(pattern) => self.call(out, pattern),
+                Some(pattern) => self.call(out, pattern, place),
                 None => Ok(()),
             },
             Node::Check { mask, value, then } => {
@@ -304,16 +304,19 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    fn call(&self, out: &mut String, pattern: &Pattern) -> fmt::Result {
-        write!(out, "cx.{}(", ident(&pattern.name))?;
-        if let Some(extraction) = self.recipes.by_key.get(&recipe_key(pattern)) {
-            let cx = if uses_functions(pattern) { "cx, " } else { "" };
-            match pattern.shift {
-                0 => write!(out, "{extraction}({cx}insn)")?,
-                shift => write!(out, "{extraction}({cx}insn >> {shift})")?,
+    /// Writes the call of the pattern's method as an expression.
+    fn call(&self, out: &mut String, pattern: &Pattern, place: Place) -> fmt::Result {
+        let method = ident(&pattern.name);
+        match self.recipes.by_key.get(&recipe_key(pattern)) {
+            None => write!(out, "cx.{method}()"),
+            // Functions borrow the translator, so they must be done before its method is called.
+            Some(extraction) if uses_functions(pattern) => {
+                let (open, close) = place.parentheses();
+                let args = format!("{extraction}(cx, insn)");
+                write!(out, "{open}{{ let args = {args}; cx.{method}(args) }}{close}")
             }
+            Some(extraction) => write!(out, "cx.{method}({extraction}(insn))"),
         }
-        write!(out, ")")
     }
 
     fn extraction(&self, out: &mut String, name: &str, pattern: &Pattern) -> fmt::Result {
@@ -331,7 +334,7 @@ impl<'a> Emitter<'a> {
         let insn = if uses_insn { "insn" } else { "_insn" };
         if uses_functions(pattern) {
             let bound = &self.options.trait_name;
-            writeln!(out, "fn {name}<D: {bound} + ?Sized>(cx: &D, {insn}: u64) -> {ty} {{")?;
+            writeln!(out, "fn {name}<D: {bound} + ?Sized>(cx: &mut D, {insn}: u64) -> {ty} {{")?;
         } else {
             writeln!(out, "fn {name}({insn}: u64) -> {ty} {{")?;
         }

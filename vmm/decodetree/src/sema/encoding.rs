@@ -24,7 +24,7 @@ struct Shape<'a> {
     format: Option<&'a Name>,
 }
 
-/// The bits of an encoding, right-justified.
+/// The bits of an encoding, left-justified in the decoder's word.
 #[derive(Clone, Copy, Default)]
 struct Layout {
     width: u32,
@@ -62,7 +62,8 @@ impl<'a> Scope<'a> {
             args: None,
             format: None,
         };
-        let mut position = layout.map_or(0, |layout| layout.width);
+        // Bits are named from the top of the word down.
+        let mut position = self.source.widths.max;
         for element in &encoding.elements {
             let assignment = match element {
                 Element::Bits { text, .. } => {
@@ -160,7 +161,13 @@ impl<'a> Scope<'a> {
             };
             return Err(self.error(name.span, message));
         }
-        Ok(Some(layout))
+        let unused = widths.max.saturating_sub(width);
+        Ok(Some(Layout {
+            width,
+            mask: shl(layout.mask, unused),
+            value: shl(layout.value, unused),
+            ignored: shl(layout.ignored, unused),
+        }))
     }
 
     /// Resolves a pattern, joined with its format; `index` is its place in the decoder.
@@ -205,7 +212,6 @@ impl<'a> Scope<'a> {
         };
         let elements = sets.list.get(args).map_or(&[][..], |set| set.elements.as_slice());
         let (extracts, order) = self.extracts(name, elements, &assignments)?;
-        let shift = self.source.widths.max.saturating_sub(layout.width);
         let (line, _, _) = self.source.locate(name.span.start);
         Ok(Pattern {
             name: name.text.clone(),
@@ -213,10 +219,10 @@ impl<'a> Scope<'a> {
             origin,
             line,
             width: layout.width,
-            shift,
-            mask: shl(layout.mask, shift),
-            value: shl(layout.value, shift),
-            ignored: shl(layout.ignored, shift),
+            unused: self.source.widths.max.saturating_sub(layout.width),
+            mask: layout.mask,
+            value: layout.value,
+            ignored: layout.ignored,
             args,
             extracts,
             order,
@@ -270,10 +276,15 @@ impl<'a> Scope<'a> {
         layout: Layout,
         assignments: &[Assignment<'_>],
     ) -> Checked<()> {
+        let all = shl(ones(layout.width), self.source.widths.max.saturating_sub(layout.width));
         let mut covered = 0;
         for assignment in assignments {
-            let bits = assignment.bits(self.source, layout.width)?;
-            for (other, what) in [(layout.mask, "fixed"), (layout.ignored, "ignored ('-')")] {
+            let bits = assignment.bits();
+            for (other, what) in [
+                (layout.mask, "fixed"),
+                (layout.ignored, "ignored ('-')"),
+                (!all, "beyond its end"),
+            ] {
                 if bits & other != 0 {
                     let message = format!(
                         "'{}' in '{}' uses bits {}, which are {what}",
@@ -287,7 +298,7 @@ impl<'a> Scope<'a> {
             }
             covered |= bits;
         }
-        let missing = ones(layout.width) & !(layout.mask | layout.ignored | covered);
+        let missing = all & !(layout.mask | layout.ignored | covered);
         if missing != 0 {
             let message = format!(
                 "bits {} of '{}' are not fixed, not ignored ('-') and in no field",

@@ -99,22 +99,13 @@ pub(super) struct Assignment<'a> {
 }
 
 impl Assignment<'_> {
-    /// The instruction bits in use, or an error if they lie outside of `width`.
-    pub(super) fn bits(&self, source: &Source, width: u32) -> Checked<u64> {
+    /// The instruction bits in use.
+    pub(super) fn bits(&self) -> u64 {
         match self.value {
-            Value::Const(_) => Ok(0),
-            Value::Inline { position, len, .. } => Ok(shl(ones(len), position)),
+            Value::Const(_) => 0,
+            Value::Inline { position, len, .. } => shl(ones(len), position),
             Value::Field(field) => {
-                if let Some(part) = field.parts.iter().find(|part| end(part) > width) {
-                    let message = format!(
-                        "field '%{}' needs bit {}, but the instruction has {width} bits",
-                        field.name.text,
-                        end(part).saturating_sub(1)
-                    );
-                    let error = Diagnostic::new(source, self.argument.span, message);
-                    return Err(error.note(source, field.name.span, "the field is defined here"));
-                }
-                Ok(field.parts.iter().filter_map(insn_bits).fold(0, |all, bits| all | bits))
+                field.parts.iter().filter_map(insn_bits).fold(0, |all, bits| all | bits)
             }
         }
     }

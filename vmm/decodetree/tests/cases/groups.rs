@@ -40,9 +40,9 @@ pub(crate) struct ArgsMove {
 #[allow(non_snake_case)]
 pub(crate) trait Decode {
     /// A value that is not part of the instruction.
-    fn mode(&self) -> i64;
+    fn mode(&mut self) -> i64;
     /// Converts the bits of a field.
-    fn scale(&self, value: i64) -> i64;
+    fn scale(&mut self, value: i64) -> i64;
 
     /// `000-....--------`
     fn pair_a(&mut self, args: ArgsPairA) -> bool;
@@ -79,11 +79,11 @@ pub(crate) fn decode<D: Decode + ?Sized>(cx: &mut D, insn: u16) -> bool {
         if insn & 0x4000 == 0 {
             insn & 0x9000 == 0x1000 && ((if insn & 0x1 == 0 {
                 cx.r#type(extract_type(insn))
-                    || cx.r#move(extract_move(cx, insn))
+                    || { let args = extract_move(cx, insn); cx.r#move(args) }
             } else {
                 cx.r#match(extract_type(insn))
             })
-                || cx.r#move(extract_move(cx, insn)))
+                || { let args = extract_move(cx, insn); cx.r#move(args) })
         } else {
             cx.pair_c(extract_pair_a(insn))
         }
@@ -108,7 +108,7 @@ fn extract_type(insn: u64) -> ArgsType {
 
 #[inline]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
-fn extract_move<D: Decode + ?Sized>(cx: &D, insn: u64) -> ArgsMove {
+fn extract_move<D: Decode + ?Sized>(cx: &mut D, insn: u64) -> ArgsMove {
     let raw_1: i64 = cx.mode();
     let raw_2: i64 = bits(insn, 10, 2);
     let raw_0: i64 = cx.scale((bits(insn, 5, 3) << 2) | bits(raw_2.cast_unsigned(), 0, 2));

@@ -76,13 +76,13 @@ pub(crate) struct ArgsFence {
 #[allow(non_snake_case)]
 pub(crate) trait Decode {
     /// Converts the bits of a field.
-    fn compressed(&self, value: i64) -> i64;
+    fn compressed(&mut self, value: i64) -> i64;
     /// Converts the bits of a field.
-    fn times_2(&self, value: i64) -> i64;
+    fn times_2(&mut self, value: i64) -> i64;
     /// Converts the bits of a field.
-    fn times_4(&self, value: i64) -> i64;
+    fn times_4(&mut self, value: i64) -> i64;
     /// Converts the bits of a field.
-    fn times_4096(&self, value: i64) -> i64;
+    fn times_4096(&mut self, value: i64) -> i64;
 
     /// `.........................0110111`
     fn lui(&mut self, args: ArgsURaw) -> bool;
@@ -154,7 +154,7 @@ pub(crate) fn decode32<D: Decode + ?Sized>(cx: &mut D, insn: u32) -> bool {
             },
             _ => false,
         },
-        0x17 => cx.auipc(extract_auipc(cx, insn)),
+        0x17 => { let args = extract_auipc(cx, insn); cx.auipc(args) },
         0x23 => insn & 0x7000 == 0x2000 && cx.sw(extract_s(insn)),
         0x33 => insn & 0x7000 == 0x0 && match (insn >> 25) & 0x7f {
             0x0 => cx.add(extract_r(insn)),
@@ -163,12 +163,12 @@ pub(crate) fn decode32<D: Decode + ?Sized>(cx: &mut D, insn: u32) -> bool {
         },
         0x37 => cx.lui(extract_lui(insn)),
         0x63 => match (insn >> 12) & 0x7 {
-            0x0 => cx.beq(extract_b(cx, insn)),
-            0x1 => cx.bne(extract_b(cx, insn)),
+            0x0 => { let args = extract_b(cx, insn); cx.beq(args) },
+            0x1 => { let args = extract_b(cx, insn); cx.bne(args) },
             _ => false,
         },
         0x67 => insn & 0x7000 == 0x0 && cx.jalr(extract_i(insn)),
-        0x6f => cx.jal(extract_jal(cx, insn)),
+        0x6f => { let args = extract_jal(cx, insn); cx.jal(args) },
         0x73 => match (insn >> 7) & 0x1ffffff {
             0x0 => cx.ecall(),
             0x2000 => cx.ebreak(),
@@ -186,7 +186,7 @@ pub(crate) fn decode16<D: Decode + ?Sized>(cx: &mut D, insn: u16) -> bool {
         0x0 => insn & 0x3 == 0x1 && (insn & 0xf80 == 0x0 && cx.nop()
             || cx.addi(extract_ci(insn))),
         0x2 => match insn & 0x3 {
-            0x0 => cx.lw(extract_lw(cx, insn)),
+            0x0 => { let args = extract_lw(cx, insn); cx.lw(args) },
             0x1 => cx.addi(extract_addi(insn)),
             _ => false,
         },
@@ -208,7 +208,7 @@ fn extract_lui(insn: u64) -> ArgsURaw {
 
 #[inline]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
-fn extract_auipc<D: Decode + ?Sized>(cx: &D, insn: u64) -> ArgsJ {
+fn extract_auipc<D: Decode + ?Sized>(cx: &mut D, insn: u64) -> ArgsJ {
     ArgsJ {
         imm: cx.times_4096(sbits(insn, 12, 20)) as i32,
         rd: bits(insn, 7, 5) as i32,
@@ -217,7 +217,7 @@ fn extract_auipc<D: Decode + ?Sized>(cx: &D, insn: u64) -> ArgsJ {
 
 #[inline]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
-fn extract_jal<D: Decode + ?Sized>(cx: &D, insn: u64) -> ArgsJ {
+fn extract_jal<D: Decode + ?Sized>(cx: &mut D, insn: u64) -> ArgsJ {
     ArgsJ {
         imm: cx.times_2((sbits(insn, 31, 1) << 19) | (bits(insn, 12, 8) << 11) | (bits(insn, 20, 1) << 10) | bits(insn, 21, 10)) as i32,
         rd: bits(insn, 7, 5) as i32,
@@ -236,7 +236,7 @@ fn extract_i(insn: u64) -> ArgsI {
 
 #[inline]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
-fn extract_b<D: Decode + ?Sized>(cx: &D, insn: u64) -> ArgsB {
+fn extract_b<D: Decode + ?Sized>(cx: &mut D, insn: u64) -> ArgsB {
     ArgsB {
         imm: cx.times_2((sbits(insn, 31, 1) << 11) | (bits(insn, 7, 1) << 10) | (bits(insn, 25, 6) << 4) | bits(insn, 8, 4)) as i32,
         rs1: bits(insn, 15, 5) as i32,
@@ -285,7 +285,7 @@ fn extract_fence(insn: u64) -> ArgsFence {
 
 #[inline]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
-fn extract_lw<D: Decode + ?Sized>(cx: &D, insn: u64) -> ArgsI {
+fn extract_lw<D: Decode + ?Sized>(cx: &mut D, insn: u64) -> ArgsI {
     ArgsI {
         imm: cx.times_4((bits(insn, 5, 1) << 4) | (bits(insn, 10, 3) << 1) | bits(insn, 6, 1)) as i32,
         rd: cx.compressed(bits(insn, 2, 3)) as i32,

@@ -39,6 +39,13 @@ pub(crate) struct ArgsBra {
     pub(crate) disp: i32,
 }
 
+/// Arguments `&push`.
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ArgsPush {
+    pub(crate) a: i32,
+}
+
 /// What a translator does with decoded instructions.
 ///
 /// A pattern's method returns false to refuse the instruction; the next pattern that
@@ -70,6 +77,8 @@ pub(crate) trait Decode {
     fn load(&mut self, args: ArgsMem) -> bool;
     /// `1000....00000010................`
     fn store(&mut self, args: ArgsMem) -> bool;
+    /// `1001....`
+    fn push(&mut self, args: ArgsPush) -> bool;
 }
 
 /// Fetches and decodes an instruction of 8 to 32 bits; false if it is undefined.
@@ -84,17 +93,17 @@ pub(crate) fn decode<D: Decode + ?Sized>(cx: &mut D) -> Result<bool, D::Fault> {
             0x1 => cx.brk(),
             _ => false,
         },
-        0x1 => cx.mov(extract_mov(insn >> 24)),
-        0x2 => cx.clr(extract_clr(insn >> 24))
+        0x1 => cx.mov(extract_mov(insn)),
+        0x2 => cx.clr(extract_clr(insn))
             || {
                 more(cx, &mut insn, &mut have, 16, 32)?;
-                cx.set(extract_set(insn >> 16))
+                cx.set(extract_set(insn))
             },
         0x4 => match (insn >> 26) & 0x3 {
             0x0 => match (insn >> 24) & 0x3 {
                 0x0 => {
                     more(cx, &mut insn, &mut have, 16, 32)?;
-                    cx.bra(extract_bra(insn >> 16))
+                    cx.bra(extract_bra(insn))
                 },
                 0x1 => {
                     more(cx, &mut insn, &mut have, 32, 32)?;
@@ -104,7 +113,7 @@ pub(crate) fn decode<D: Decode + ?Sized>(cx: &mut D) -> Result<bool, D::Fault> {
             },
             0x1 => {
                 more(cx, &mut insn, &mut have, 24, 32)?;
-                cx.call(extract_call(insn >> 8))
+                cx.call(extract_call(insn))
             },
             _ => false,
         },
@@ -122,6 +131,7 @@ pub(crate) fn decode<D: Decode + ?Sized>(cx: &mut D) -> Result<bool, D::Fault> {
                 _ => false,
             }
         },
+        0x9 => cx.push(extract_push(insn)),
         _ => false,
     })
 }
@@ -130,8 +140,8 @@ pub(crate) fn decode<D: Decode + ?Sized>(cx: &mut D) -> Result<bool, D::Fault> {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
 fn extract_mov(insn: u64) -> ArgsMov {
     ArgsMov {
-        rd: bits(insn, 2, 2) as i32,
-        rs: bits(insn, 0, 2) as i32,
+        rd: bits(insn, 26, 2) as i32,
+        rs: bits(insn, 24, 2) as i32,
     }
 }
 
@@ -139,7 +149,7 @@ fn extract_mov(insn: u64) -> ArgsMov {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
 fn extract_clr(insn: u64) -> ArgsClr {
     ArgsClr {
-        rd: bits(insn, 0, 4) as i32,
+        rd: bits(insn, 24, 4) as i32,
     }
 }
 
@@ -147,8 +157,8 @@ fn extract_clr(insn: u64) -> ArgsClr {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
 fn extract_set(insn: u64) -> ArgsSet {
     ArgsSet {
-        imm: sbits(insn, 0, 8) as i32,
-        rd: bits(insn, 8, 4) as i32,
+        imm: sbits(insn, 16, 8) as i32,
+        rd: bits(insn, 24, 4) as i32,
     }
 }
 
@@ -156,7 +166,7 @@ fn extract_set(insn: u64) -> ArgsSet {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
 fn extract_bra(insn: u64) -> ArgsBra {
     ArgsBra {
-        disp: sbits(insn, 0, 8) as i32,
+        disp: sbits(insn, 16, 8) as i32,
     }
 }
 
@@ -172,7 +182,7 @@ fn extract_jmp(insn: u64) -> ArgsBra {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
 fn extract_call(insn: u64) -> ArgsBra {
     ArgsBra {
-        disp: sbits(insn, 0, 16) as i32,
+        disp: sbits(insn, 8, 16) as i32,
     }
 }
 
@@ -193,6 +203,14 @@ fn extract_store(insn: u64) -> ArgsMem {
         base: bits(insn, 24, 4) as i32,
         disp: sbits(insn, 0, 16) as i16,
         load: false,
+    }
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::unreadable_literal)]
+fn extract_push(insn: u64) -> ArgsPush {
+    ArgsPush {
+        a: bits(insn, 24, 4) as i32,
     }
 }
 
