@@ -20,7 +20,7 @@ fn a_build_script_writes_the_decoder_or_shows_the_errors() {
 
     // A build script that returns the error shows its Debug form.
     let error = file(support::path("err_length.decode")).write_to(&out).unwrap_err();
-    assert!(format!("{error:?}").contains("err_length.decode:6:1"), "{error:?}");
+    assert!(format!("{error:?}").contains("err_length.decode:2:1"), "{error:?}");
     let error = file(dir.path().join("missing.decode")).write_to(&out).unwrap_err();
     assert!(format!("{error:?}").contains("missing.decode: "), "{error:?}");
     assert!(error.to_string().contains("missing.decode: "));

@@ -32,6 +32,7 @@ fn every_wrong_line_is_reported_at_its_place() {
         ("err_names", fixed),
         ("err_bits", fixed),
         ("err_overlap", fixed),
+        ("err_order", Widths::variable(8, 16)),
         ("err_length", Widths::variable(8, 16)),
     ] {
         let errors = support::errors(&format!("{name}.decode"), widths);

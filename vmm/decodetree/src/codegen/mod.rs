@@ -103,7 +103,7 @@ impl<'a> Emitter<'a> {
     fn arg_struct(&self, out: &mut String, set: &ArgSet, name: &str) -> fmt::Result {
         let visibility = &self.options.visibility;
         writeln!(out, "\n/// Arguments `&{}`.", set.name)?;
-        writeln!(out, "#[allow(missing_docs)]")?;
+        writeln!(out, "#[allow(missing_docs, non_snake_case)]")?;
         writeln!(out, "#[derive(Clone, Copy, Debug, PartialEq, Eq)]")?;
         writeln!(out, "{visibility} struct {name} {{")?;
         for (element, ty) in &set.elements {

@@ -1,7 +1,7 @@
 // Generated from groups.decode. Do not edit.
 
 /// Arguments `&last`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsLast {
     pub(crate) imm: i64,
@@ -11,21 +11,21 @@ pub(crate) struct ArgsLast {
 }
 
 /// Arguments `&pair_a`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsPairA {
     pub(crate) a: i32,
 }
 
 /// Arguments `&type`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsType {
     pub(crate) size: i32,
 }
 
 /// Arguments `&move`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsMove {
     pub(crate) amount: i32,

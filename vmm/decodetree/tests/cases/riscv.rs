@@ -1,7 +1,7 @@
 // Generated from insn32.decode, insn16.decode. Do not edit.
 
 /// Arguments `&r`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsR {
     pub(crate) rd: i32,
@@ -10,7 +10,7 @@ pub(crate) struct ArgsR {
 }
 
 /// Arguments `&i`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsI {
     pub(crate) imm: i32,
@@ -19,7 +19,7 @@ pub(crate) struct ArgsI {
 }
 
 /// Arguments `&s`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsS {
     pub(crate) imm: i32,
@@ -28,7 +28,7 @@ pub(crate) struct ArgsS {
 }
 
 /// Arguments `&j`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsJ {
     pub(crate) imm: i32,
@@ -36,7 +36,7 @@ pub(crate) struct ArgsJ {
 }
 
 /// Arguments `&b`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsB {
     pub(crate) imm: i32,
@@ -45,7 +45,7 @@ pub(crate) struct ArgsB {
 }
 
 /// Arguments `&u_raw`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsURaw {
     pub(crate) imm: u32,
@@ -53,7 +53,7 @@ pub(crate) struct ArgsURaw {
 }
 
 /// Arguments `&sh`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsSh {
     pub(crate) rd: i32,
@@ -62,7 +62,7 @@ pub(crate) struct ArgsSh {
 }
 
 /// Arguments `&fence`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsFence {
     pub(crate) pred: i32,

@@ -1,7 +1,7 @@
 // Generated from variable.decode. Do not edit.
 
 /// Arguments `&mem`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsMem {
     pub(crate) base: i32,
@@ -10,7 +10,7 @@ pub(crate) struct ArgsMem {
 }
 
 /// Arguments `&mov`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsMov {
     pub(crate) rd: i32,
@@ -18,14 +18,14 @@ pub(crate) struct ArgsMov {
 }
 
 /// Arguments `&clr`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsClr {
     pub(crate) rd: i32,
 }
 
 /// Arguments `&set`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsSet {
     pub(crate) imm: i32,
@@ -33,14 +33,14 @@ pub(crate) struct ArgsSet {
 }
 
 /// Arguments `&bra`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsBra {
     pub(crate) disp: i32,
 }
 
 /// Arguments `&push`.
-#[allow(missing_docs)]
+#[allow(missing_docs, non_snake_case)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArgsPush {
     pub(crate) a: i32,
