@@ -61,7 +61,8 @@ pub fn identify(
     no_backing: bool,
 ) -> NodeIdentity {
     let mut options = Dict::new();
-    for desc in info.options.iter().filter(|desc| desc.strong) {
+    // The file name is always part of the description, and the plain name says the same.
+    for desc in info.options.iter().filter(|desc| desc.strong && desc.name != "filename") {
         if let Some(value) = given.get_path(desc.name) {
             let group = Dict::from([(desc.name, value.clone())]);
             for (key, value) in flatten(group) {
@@ -137,7 +138,15 @@ mod tests {
         }
     }
 
-    static FILE: DriverInfo = info("file", DriverKind::Protocol, &[]);
+    crate::options! {
+        /// A protocol's options.
+        struct FileOptions {
+            /// Name.
+            "filename" => filename: String [strong],
+        }
+    }
+
+    static FILE: DriverInfo = info("file", DriverKind::Protocol, FileOptions::TABLE);
     static RAW: DriverInfo = info("raw", DriverKind::Format, FormatOptions::TABLE);
     static FILTER: DriverInfo = info("throttle", DriverKind::Filter, FormatOptions::TABLE);
 
