@@ -4,14 +4,16 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Qcow2;
+use super::create_options::CreateOptions;
 use super::feature::Incompatible;
 use super::header::{self, Encryption, Header, HeaderError, MAGIC};
 use super::image::{Children, Image};
 use super::options::{Qcow2Options, Tuning};
+use super::{Qcow2, create, info, measure};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::{
-    Driver, DriverFuture, DriverInfo, DriverKind, Extent, Limits, Role, WriteFlags,
+    CheckReport, Driver, DriverFuture, DriverInfo, DriverKind, Extent, FormatInfo, Limits, Repair,
+    Resize, Role, WriteFlags,
 };
 use crate::error::{Error, Result};
 use crate::graph::{Edge, OpenContext};
@@ -27,9 +29,9 @@ pub(crate) static QCOW2: DriverInfo = DriverInfo {
     parse_filename: None,
     probe_device: None,
     options: Qcow2Options::TABLE,
-    create_options: &[],
-    create: None,
-    measure: None,
+    create_options: CreateOptions::TABLE,
+    create: Some(create::create),
+    measure: Some(measure::measure),
     supports_backing: true,
 };
 
@@ -161,6 +163,25 @@ impl Driver for Qcow2 {
             let data = data_file.node().driver().allocated_size().await?;
             Ok(file.zip(data).map(|(file, data)| file + data))
         })
+    }
+
+    fn resize(&self, size: u64, how: Resize) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.resize(size, how))
+    }
+
+    fn format_info(&self) -> DriverFuture<'_, FormatInfo> {
+        Box::pin(async {
+            let header = self.image.header.lock().clone();
+            info::format_info(&self.image.file, &header, &self.image.label).await
+        })
+    }
+
+    fn check(&self, repair: Repair) -> DriverFuture<'_, CheckReport> {
+        Box::pin(self.image.check(repair))
+    }
+
+    fn change_backing(&self, file: Option<String>, format: Option<String>) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.change_backing(file, format))
     }
 
     fn has_zero_init(&self) -> bool {

@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use super::geometry::{Geometry, MAX_HOST_OFFSET};
 
-const COPIED: u64 = 1 << 63;
-const COMPRESSED: u64 = 1 << 62;
-const ZERO: u64 = 1;
-const OFFSET: u64 = (MAX_HOST_OFFSET - 1) & !0x1ff;
+pub(crate) const COPIED: u64 = 1 << 63;
+pub(crate) const COMPRESSED: u64 = 1 << 62;
+pub(crate) const ZERO: u64 = 1;
+pub(crate) const OFFSET: u64 = (MAX_HOST_OFFSET - 1) & !0x1ff;
 /// Unit of the size in a compressed cluster descriptor.
 const SECTOR: u64 = 512;
 

@@ -18,6 +18,13 @@ const V3_LENGTH: usize = 112;
 /// Host offset of the feature words; they lie in one sector, so that a write of them is atomic.
 pub(crate) const FEATURES_OFFSET: u64 = 72;
 
+/// Place and length in bytes of header fields that are written by themselves: the size of the disk.
+pub(crate) const SIZE_FIELD: (usize, usize) = (24, 8);
+/// The length and place of the active L1 table.
+pub(crate) const L1_FIELDS: (usize, usize) = (36, 12);
+/// The place and length of the refcount table.
+pub(crate) const REFTABLE_FIELDS: (usize, usize) = (48, 12);
+
 /// Smallest and largest base 2 logarithm of the cluster size (512 bytes to 2 MiB).
 pub(crate) const MIN_CLUSTER_BITS: u32 = 9;
 /// See [`MIN_CLUSTER_BITS`].
@@ -31,7 +38,7 @@ pub(crate) const MAX_SNAPSHOTS: u32 = 65_536;
 /// Longest backing file name in bytes.
 pub(crate) const MAX_BACKING_NAME: usize = 1023;
 /// Smallest base 2 logarithm of the cluster size with extended L2 entries.
-const MIN_EXTENDED_L2_BITS: u32 = 14;
+pub(crate) const MIN_EXTENDED_L2_BITS: u32 = 14;
 /// Largest base 2 logarithm of the refcount width.
 const MAX_REFCOUNT_ORDER: u32 = 6;
 

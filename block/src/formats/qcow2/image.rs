@@ -58,7 +58,9 @@ pub(crate) struct Image {
     claimed: AtomicBool,
     /// The dirty bit, where refcounts are lazy, is on disk.
     marked_dirty: AtomicBool,
-    header_changes: AsyncMutex<()>,
+    pub(super) header_changes: AsyncMutex<()>,
+    /// Held while the size changes, or all is checked.
+    pub(super) size_changes: AsyncMutex<()>,
 
     pub(super) l1: ArcSwap<L1Table>,
     pub(super) l2: SliceCache,
@@ -121,6 +123,7 @@ impl Image {
             marked_dirty: AtomicBool::new(false),
             header: Mutex::new(header),
             header_changes: AsyncMutex::default(),
+            size_changes: AsyncMutex::default(),
             tuning,
             l1_loads: AsyncMutex::default(),
             l2_loads: Stripes::default(),
@@ -266,7 +269,9 @@ impl Image {
 
     /// Takes the dirty bit away. Everything has been written back.
     pub(super) async fn clear_dirty(&self) -> Result<()> {
-        if self.header.lock().incompatible.contains(Incompatible::DIRTY) {
+        // A dirty bit that was found is for a check to take away.
+        let own = self.marked_dirty.load(Ordering::Acquire);
+        if own && self.header.lock().incompatible.contains(Incompatible::DIRTY) {
             self.barrier().await?;
             self.change_features(|header| header.incompatible -= Incompatible::DIRTY).await?;
         }

@@ -6,8 +6,12 @@
 //! [`write`], [`remap`] and [`pack`] are the guest's requests.
 
 mod alloc;
+mod bitmap;
+mod check;
 mod clusters;
 mod compress;
+pub mod create;
+pub mod create_options;
 mod driver;
 pub(crate) mod entry;
 mod epoch;
@@ -16,9 +20,12 @@ pub(crate) mod feature;
 pub(crate) mod geometry;
 pub(crate) mod header;
 mod image;
+mod info;
 mod l1;
 mod l2;
+mod luks;
 mod map;
+mod measure;
 mod options;
 mod overlap;
 mod pack;
@@ -28,8 +35,12 @@ mod read;
 mod refblocks;
 pub(crate) mod refcount;
 mod remap;
+mod resize;
+mod snapshot;
 mod status;
+mod table_io;
 mod tables;
+mod update;
 mod write;
 mod writeback;
 

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
+use super::header::REFTABLE_FIELDS;
 use super::image::Image;
 use super::l1::{CapturedSector, L1Table};
 use super::l2::CapturedSlice;
@@ -41,8 +42,6 @@ const PARALLEL_WRITES: usize = 16;
 const MAX_JOINED: usize = 1 << 20;
 /// Clusters waiting to be freed that start a round, so that space is found again without a flush.
 const MAX_PENDING_CLUSTERS: u64 = 16 << 10;
-/// Place and length of the two header fields that describe the refcount table.
-const REFTABLE_FIELDS: (usize, usize) = (48, 12);
 /// Rounds that closing takes at most: one for what is dirty, one for the references that the first
 /// one removed, and one to spare.
 const CLOSING_ROUNDS: usize = 3;
@@ -160,6 +159,12 @@ impl Image {
     /// more.
     pub(crate) async fn finish(self: &Arc<Image>) -> Result<()> {
         self.pending.adopt_abandoned();
+        self.settle().await?;
+        self.clear_dirty().await
+    }
+
+    /// Writes everything back, refcounts too.
+    pub(super) async fn settle(self: &Arc<Image>) -> Result<()> {
         for _ in 0..CLOSING_ROUNDS {
             let succeeded = Arc::clone(&self.rounds.succeeded).lock_owned().await;
             if self.pending.is_empty() && !self.is_dirty(Refcounts::Write) {
@@ -167,7 +172,7 @@ impl Image {
             }
             self.run_round(succeeded, Refcounts::Write).await?;
         }
-        self.clear_dirty().await
+        Ok(())
     }
 }
 

@@ -1,0 +1,392 @@
+//! Creating images: the tables of an empty image, and what to allocate at once.
+//!
+//! The header is written last, when everything it refers to is durable: before that, the file is no
+//! qcow2 image at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Qcow2;
+use super::create_options::{CreateOptions, NewImage};
+use super::geometry::Geometry;
+use super::header::{Header, MAX_REFTABLE_BYTES};
+use super::refcount::Codec;
+use crate::buf::IoBuf;
+use crate::driver::{DriverFuture, DriverInfo, Perm, Prealloc, Resize, WriteFlags};
+use crate::error::{Error, Result};
+use crate::graph::{Backend, Graph, NodeFlags, OpenOptions};
+use crate::num::AsUsize;
+use crate::options::filename::{locate, protocol_for_path};
+use crate::options::{Dict, OptionError};
+
+/// What creating needs of the files it writes.
+const USED: Perm = Perm::CONSISTENT_READ.union(Perm::WRITE).union(Perm::RESIZE);
+/// Largest piece of a table that is written at once, in bytes.
+const PIECE: u64 = 1 << 20;
+
+/// Where the tables of a new image lie. All of them follow each other without gaps: the header, the
+/// refcount table, the refcount blocks and the L1 table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    reftable_clusters: u64,
+    refblocks: u64,
+    l1_offset: u64,
+    l1_bytes: u64,
+    /// Clusters in use.
+    clusters: u64,
+}
+
+impl Layout {
+    fn new(geometry: &Geometry, l1_entries: u64) -> Layout {
+        let l1_bytes = l1_entries * 8;
+        let l1_clusters = geometry.clusters(l1_bytes);
+        let per_block = 1 << geometry.refblock_bits();
+        let (mut reftable_clusters, mut refblocks) = (1, 1);
+        // Both grow only, and each by less than what it describes: this ends.
+        loop {
+            let clusters = 1 + reftable_clusters + refblocks + l1_clusters;
+            let blocks = clusters.div_ceil(per_block);
+            let table = geometry.clusters(blocks * 8);
+            if (table, blocks) == (reftable_clusters, refblocks) {
+                let l1_offset = (clusters - l1_clusters) << geometry.cluster_bits;
+                return Layout { reftable_clusters, refblocks, l1_offset, l1_bytes, clusters };
+            }
+            (reftable_clusters, refblocks) = (table, blocks);
+        }
+    }
+
+    /// Length of the file in bytes.
+    fn end(&self) -> u64 {
+        self.l1_offset + self.l1_bytes
+    }
+}
+
+/// Writes `bytes` at `offset` of a file, which may end before it.
+async fn put(file: &Backend, offset: u64, bytes: &[u8]) -> Result<()> {
+    file.node().write(offset, IoBuf::copy_of(bytes), WriteFlags::empty()).await
+}
+
+/// Writes zeroes as data, so that the space is there.
+async fn put_zeroes(file: &Backend, offset: u64, len: u64) -> Result<()> {
+    let zeroes = IoBuf::zeroed(len.min(PIECE).as_usize());
+    let end = offset + len;
+    let mut at = offset;
+    while at < end {
+        let piece = zeroes.slice(..(end - at).min(PIECE).as_usize());
+        let next = at + piece.len() as u64;
+        file.node().write(at, piece, WriteFlags::empty()).await?;
+        at = next;
+    }
+    Ok(())
+}
+
+/// Writes an image in which nothing is allocated.
+async fn write_tables(file: &Backend, image: &NewImage) -> Result<()> {
+    let label = file.node().label();
+    let mut header = image.header();
+    let geometry = Geometry::of(&header);
+    let layout = Layout::new(&geometry, image.l1_entries());
+    let cluster_size = geometry.cluster_size();
+    if layout.reftable_clusters * cluster_size > MAX_REFTABLE_BYTES {
+        return Err(Error::Option(OptionError::Conflict {
+            name: "refcount_bits".to_owned(),
+            problem: "makes the refcount table too large; use a larger cluster_size".to_owned(),
+        }));
+    }
+    header.reftable_offset = cluster_size;
+    header.reftable_clusters = to_u32(layout.reftable_clusters, &label)?;
+    header.l1_offset = layout.l1_offset;
+    header.l1_size = to_u32(layout.l1_bytes / 8, &label)?;
+    let first = first_cluster(&header, &label)?;
+
+    // What was in the file before must not be taken for an image meanwhile.
+    put_zeroes(file, 0, cluster_size).await?;
+    let reftable_bytes = layout.reftable_clusters * cluster_size;
+    let blocks_offset = cluster_size + reftable_bytes;
+    let mut reftable = vec![0; reftable_bytes.as_usize()];
+    for (number, entry) in (0..layout.refblocks).zip(reftable.chunks_exact_mut(8)) {
+        entry.copy_from_slice(&(blocks_offset + number * cluster_size).to_be_bytes());
+    }
+    put(file, cluster_size, &reftable).await?;
+    let codec = Codec::new(header.refcount_order);
+    let per_block = 1u64 << geometry.refblock_bits();
+    for number in 0..layout.refblocks {
+        let mut block = vec![0; cluster_size.as_usize()];
+        let used = (layout.clusters - number * per_block).min(per_block);
+        for index in 0..used.as_usize() {
+            codec.set(&mut block, index, 1);
+        }
+        put(file, blocks_offset + number * cluster_size, &block).await?;
+    }
+    put_zeroes(file, layout.l1_offset, layout.l1_bytes).await?;
+    file.flush().await?;
+    put(file, 0, &first).await?;
+    file.flush().await
+}
+
+/// The first cluster of an image with this header.
+fn first_cluster(header: &Header, label: &str) -> Result<Vec<u8>> {
+    let mut first =
+        header.serialise().map_err(|error| Error::unsupported(label, error.to_string()))?;
+    first.resize(1 << header.cluster_bits, 0);
+    Ok(first)
+}
+
+fn to_u32(value: u64, label: &str) -> Result<u32> {
+    u32::try_from(value).map_err(|_| Error::unsupported(label, "the image is too large"))
+}
+
+/// Makes an empty qcow2 image of the content of `file`, and lengthens `data_file` to the size of the
+/// virtual disk.
+///
+/// `options` are the creation options of the format, without any of the protocol's. Options that
+/// name a data file need the node of it, and the other way round. Both users must let others write
+/// and resize.
+///
+/// When this fails, `file` may hold anything, but no image that can be opened.
+pub async fn format_node(
+    graph: &Arc<Graph>,
+    file: &Backend,
+    data_file: Option<&Backend>,
+    options: Dict,
+) -> Result<()> {
+    let options = CreateOptions::parse(options, "format 'qcow2'")?;
+    let image = NewImage::new(&options)?;
+    refuse_encryption(&options)?;
+    write_image(graph, file, data_file, &image).await
+}
+
+async fn write_image(
+    graph: &Arc<Graph>,
+    file: &Backend,
+    data_file: Option<&Backend>,
+    image: &NewImage,
+) -> Result<()> {
+    match (&image.data_file, data_file) {
+        (None, Some(_)) => {
+            return Err(Error::Option(OptionError::Missing { name: "data_file".to_owned() }));
+        }
+        (Some(name), None) => {
+            return Err(Error::unsupported(name.as_str(), "the data file was not opened"));
+        }
+        _ => {}
+    }
+    let old_size = file.size();
+    write_tables(file, image).await?;
+    if old_size > file_end(image) {
+        // A regular file sheds what it held before; a device keeps its size.
+        let how = Resize { exact: false, ..Resize::default() };
+        file.resize(file_end(image), how).await?;
+    }
+    if let Some(data_file) = data_file
+        && data_file.size() < image.size
+    {
+        let prealloc = match image.prealloc {
+            Prealloc::Metadata => Prealloc::Off,
+            other => other,
+        };
+        let how = Resize { exact: false, prealloc, zero_new: false };
+        data_file.resize(image.size, how).await?;
+    }
+    if image.prealloc != Prealloc::Off && image.size > 0 {
+        preallocate(graph, file, data_file, image).await?;
+    }
+    Ok(())
+}
+
+fn file_end(image: &NewImage) -> u64 {
+    Layout::new(&Geometry::of(&image.header()), image.l1_entries()).end()
+}
+
+/// Opens the new image and allocates all of the virtual disk.
+async fn preallocate(
+    graph: &Arc<Graph>,
+    file: &Backend,
+    data_file: Option<&Backend>,
+    image: &NewImage,
+) -> Result<()> {
+    let mut options = Dict::default();
+    options.insert("driver", "qcow2");
+    options.insert("file", file.node().name());
+    if let Some(data_file) = data_file {
+        options.insert("data-file", data_file.node().name());
+    }
+    let flags = NodeFlags { no_backing: true, unmap: true, ..NodeFlags::default() };
+    let node = graph.open(OpenOptions { filename: None, options, flags }).await?;
+    let user = Backend::new(graph, Arc::clone(&node), "create", USED, Perm::all())?;
+    let result = match node.driver().as_any().downcast_ref::<Qcow2>() {
+        Some(qcow2) => qcow2.image.preallocate(0, image.size, image.prealloc).await,
+        None => Ok(()),
+    };
+    result.and(user.close().await)
+}
+
+/// Fails if the options ask for encryption.
+pub(super) fn refuse_encryption(options: &CreateOptions) -> Result<()> {
+    if options.wants_encryption() {
+        return Err(Error::unsupported("qcow2", "encrypted images cannot be created yet"));
+    }
+    Ok(())
+}
+
+/// A file that creating made, and removes again if it fails.
+struct Created {
+    /// Local path of a file that was not there before.
+    path: Option<PathBuf>,
+}
+
+impl Created {
+    /// Creates the file `filename` of `protocol`, with what `options` say to the protocol.
+    async fn new(
+        graph: &Arc<Graph>,
+        protocol: &'static DriverInfo,
+        filename: &str,
+        options: Dict,
+    ) -> Result<Created> {
+        let create = protocol
+            .create
+            .ok_or_else(|| Error::unsupported(filename, "this protocol cannot create files"))?;
+        let path = local_path(protocol, filename).filter(|path| !path.exists());
+        let created = Created { path };
+        match create(graph, filename, options).await {
+            Ok(()) => Ok(created),
+            Err(error) => {
+                created.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn remove(self) {
+        if let Some(path) = self.path {
+            // The failure that led here is the one to report.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn local_path(protocol: &DriverInfo, filename: &str) -> Option<PathBuf> {
+    let path = filename.strip_prefix("file:").unwrap_or(filename);
+    (protocol.name == "file").then(|| Path::new(path).to_owned())
+}
+
+/// Creates an image: `DriverInfo::create` of qcow2. Options that the format does not know go to the
+/// protocol.
+pub(crate) fn create<'a>(
+    graph: &'a Arc<Graph>,
+    filename: &'a str,
+    mut options: Dict,
+) -> DriverFuture<'a, ()> {
+    Box::pin(async move {
+        let own = CreateOptions::take(&mut options)?;
+        let image = NewImage::new(&own)?;
+        refuse_encryption(&own)?;
+        // Nothing is created if the header cannot hold the names.
+        first_cluster(&image.header(), filename)?;
+        let mut protocol_options = options;
+        protocol_options.insert("size", 0u64);
+        let protocol = locate(filename, None)?.driver;
+        let file = Created::new(graph, protocol, filename, protocol_options.clone()).await?;
+        let result = async {
+            let data_file = match &image.data_file {
+                None => None,
+                Some(name) => {
+                    let protocol = protocol_for_path(name)?;
+                    let created = Created::new(graph, protocol, name, protocol_options).await;
+                    Some(created.map_err(|error| error.context("cannot create the data file"))?)
+                }
+            };
+            let result = write_files(graph, filename, &image).await;
+            if let (Err(_), Some(data_file)) = (&result, data_file) {
+                data_file.remove();
+            }
+            result
+        }
+        .await;
+        if result.is_err() {
+            file.remove();
+        }
+        result
+    })
+}
+
+/// Opens a file to be written. A `path` is never taken for anything else.
+async fn open_file(graph: &Arc<Graph>, name: FileName<'_>) -> Result<Backend> {
+    let flags = NodeFlags { unmap: true, ..NodeFlags::default() };
+    let what = match name {
+        FileName::Any(name) => {
+            let driver = locate(name, None)?.driver.name;
+            OpenOptions::file(name, Some(driver), flags)
+        }
+        FileName::Path(path) => {
+            let mut options = Dict::default();
+            options.insert("driver", protocol_for_path(path)?.name);
+            options.insert("filename", path);
+            OpenOptions { filename: None, options, flags }
+        }
+    };
+    let node = graph.open(what).await?;
+    Backend::new(graph, node, "create", USED, Perm::all())
+}
+
+/// How a file is named.
+enum FileName<'n> {
+    /// By a name that may begin with a protocol.
+    Any(&'n str),
+    /// By a path, as a data file.
+    Path(&'n str),
+}
+
+/// Writes an image into files that exist.
+async fn write_files(graph: &Arc<Graph>, filename: &str, image: &NewImage) -> Result<()> {
+    let file = open_file(graph, FileName::Any(filename)).await?;
+    let result = match &image.data_file {
+        None => write_image(graph, &file, None, image).await,
+        Some(name) => match open_file(graph, FileName::Path(name)).await {
+            Ok(data_file) => {
+                let result = write_image(graph, &file, Some(&data_file), image).await;
+                result.and(data_file.close().await)
+            }
+            Err(error) => Err(error),
+        },
+    };
+    result.and(file.close().await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(cluster_bits: u32, refcount_order: u32, l1_entries: u64) -> Layout {
+        let geometry = Geometry {
+            cluster_bits,
+            refcount_order,
+            extended_l2: false,
+            external_data: false,
+            zero_flag: true,
+        };
+        Layout::new(&geometry, l1_entries)
+    }
+
+    #[test]
+    fn a_usual_image_has_four_clusters_of_metadata() {
+        let layout = layout(16, 4, 2);
+        assert_eq!((layout.clusters, layout.l1_offset, layout.end()), (4, 0x30000, 0x30010));
+    }
+
+    #[test]
+    fn refcounts_cover_themselves() {
+        for (cluster_bits, order) in [(9, 0), (9, 4), (9, 6), (12, 6), (21, 4)] {
+            for l1_entries in [0, 1, 63, 64, 16_000, 1 << 20, 4 << 20] {
+                let layout = layout(cluster_bits, order, l1_entries);
+                let cluster = 1u64 << cluster_bits;
+                let per_block = (cluster * 8) >> order;
+                let l1_clusters = layout.l1_bytes.div_ceil(cluster);
+                let total = 1 + layout.reftable_clusters + layout.refblocks + l1_clusters;
+                assert_eq!(layout.clusters, total);
+                assert!(layout.refblocks * per_block >= total);
+                assert!(layout.reftable_clusters * cluster / 8 >= layout.refblocks);
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The table of internal snapshots (qcow2 specification, "Snapshots"), read only.
+
+use super::header::Header;
+use super::table_io::Sequential;
+use crate::driver::SnapshotInfo;
+use crate::error::{Error, Result};
+use crate::graph::Edge;
+use crate::num::AsUsize;
+
+/// Length of the fixed part of an entry, in bytes.
+const FIXED: usize = 40;
+/// Longest extra data of an entry, in bytes.
+const MAX_EXTRA: u32 = 1024;
+/// Extra data that version 3 requires: the large size of the machine state and the disk size.
+const REQUIRED_EXTRA: usize = 16;
+/// Largest table in bytes.
+const MAX_TABLE: u64 = 64 << 20;
+
+/// An internal snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Host offset of its L1 table.
+    pub(crate) l1_offset: u64,
+    /// Entries of its L1 table.
+    pub(crate) l1_entries: u32,
+    /// Seconds since 1970.
+    pub(crate) date_sec: u32,
+    /// Nanoseconds of the date.
+    pub(crate) date_nsec: u32,
+    /// Guest clock in nanoseconds.
+    pub(crate) vm_clock_nsec: u64,
+    /// Bytes of machine state.
+    pub(crate) vm_state_size: u64,
+    /// Extra data as stored, at most 1024 bytes.
+    pub(crate) extra: Vec<u8>,
+    /// Unique number as text.
+    pub(crate) id: Vec<u8>,
+    /// Name given by the user.
+    pub(crate) name: Vec<u8>,
+}
+
+/// The table as found.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotTable {
+    /// The entries.
+    pub(crate) snapshots: Vec<Snapshot>,
+    /// Length in bytes of what is stored.
+    pub(crate) bytes: u64,
+    /// What is wrong, as far as it did not prevent reading the table; one line for each finding.
+    pub(crate) flaws: Vec<String>,
+}
+
+fn be<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..at + N).and_then(|b| b.try_into().ok()).unwrap_or([0; N])
+}
+
+impl Snapshot {
+    /// The word number `index` of the extra data.
+    fn extra_word(&self, index: usize) -> Option<u64> {
+        let bytes = self.extra.get(index * 8..index * 8 + 8)?;
+        Some(u64::from_be_bytes(be(bytes, 0)))
+    }
+
+    /// Size of the virtual disk when the snapshot was made, where it was stored.
+    pub(crate) fn disk_size(&self) -> Option<u64> {
+        self.extra_word(1)
+    }
+
+    /// What `info` shows of it.
+    pub(crate) fn describe(&self) -> SnapshotInfo {
+        SnapshotInfo {
+            id: String::from_utf8_lossy(&self.id).into_owned(),
+            name: String::from_utf8_lossy(&self.name).into_owned(),
+            vm_state_size: self.vm_state_size,
+            date_sec: self.date_sec,
+            date_nsec: self.date_nsec,
+            vm_clock_nsec: self.vm_clock_nsec,
+            icount: self.extra_word(2).filter(|&icount| icount != u64::MAX),
+        }
+    }
+
+    fn label(&self) -> String {
+        let SnapshotInfo { id, name, .. } = self.describe();
+        format!("{} ({})", id.escape_debug(), name.escape_debug())
+    }
+}
+
+/// Reads the snapshot table that `header` names. `label` is what messages call the image.
+pub(crate) async fn read_table(file: &Edge, header: &Header, label: &str) -> Result<SnapshotTable> {
+    let start = header.snapshots_offset;
+    let end = start.saturating_add(MAX_TABLE);
+    let mut input = Sequential::new(file, start, end);
+    let mut table = SnapshotTable::default();
+    for number in 0..header.snapshot_count {
+        let Some(snapshot) = read_entry(&mut input, &mut table.flaws).await? else {
+            let detail = format!("the snapshot table is longer than 64 MiB at entry {number}");
+            return Err(Error::corrupt(label, detail));
+        };
+        if header.version >= 3 && snapshot.extra.len() < REQUIRED_EXTRA {
+            table.flaws.push(format!(
+                "ERROR snapshot {}: the entry lacks the disk size",
+                snapshot.label()
+            ));
+        }
+        table.snapshots.push(snapshot);
+        table.bytes = input.position() - start;
+    }
+    Ok(table)
+}
+
+/// `None` if the table grows too long.
+async fn read_entry(
+    input: &mut Sequential<'_>,
+    flaws: &mut Vec<String>,
+) -> Result<Option<Snapshot>> {
+    let start = input.position();
+    let Some(fixed) = input.take(FIXED).await? else { return Ok(None) };
+    let id_len = usize::from(u16::from_be_bytes(be(fixed, 12)));
+    let name_len = usize::from(u16::from_be_bytes(be(fixed, 14)));
+    let extra_len = u32::from_be_bytes(be(fixed, 36));
+    let mut snapshot = Snapshot {
+        l1_offset: u64::from_be_bytes(be(fixed, 0)),
+        l1_entries: u32::from_be_bytes(be(fixed, 8)),
+        date_sec: u32::from_be_bytes(be(fixed, 16)),
+        date_nsec: u32::from_be_bytes(be(fixed, 20)),
+        vm_clock_nsec: u64::from_be_bytes(be(fixed, 24)),
+        vm_state_size: u64::from(u32::from_be_bytes(be(fixed, 32))),
+        ..Snapshot::default()
+    };
+    let kept = extra_len.min(MAX_EXTRA);
+    let Some(extra) = input.take(kept.as_usize()).await? else { return Ok(None) };
+    snapshot.extra = extra.to_vec();
+    if input.skip(u64::from(extra_len - kept)).is_none() {
+        return Ok(None);
+    }
+    if let Some(large) = snapshot.extra_word(0) {
+        snapshot.vm_state_size = large;
+    }
+    let Some(text) = input.take(id_len + name_len).await? else { return Ok(None) };
+    let (id, name) = text.split_at(id_len.min(text.len()));
+    (snapshot.id, snapshot.name) = (id.to_vec(), name.to_vec());
+    if extra_len > MAX_EXTRA {
+        flaws.push(format!(
+            "ERROR snapshot {}: {extra_len} bytes of extra data are more than 1024",
+            snapshot.label()
+        ));
+    }
+    let length = input.position() - start;
+    Ok(input.skip(length.next_multiple_of(8) - length).map(|()| snapshot))
+}
