@@ -344,6 +344,11 @@ impl Header {
         Ok(())
     }
 
+    /// Whether the persistent bitmaps can be trusted.
+    pub(crate) fn has_valid_bitmaps(&self) -> bool {
+        self.autoclear.contains(Autoclear::BITMAPS) && self.extensions.bitmaps.is_some()
+    }
+
     /// The first cluster of the image, up to the end of the backing file name. Everything behind it
     /// in the cluster is to be zero.
     pub(crate) fn serialise(&self) -> Result<Vec<u8>, HeaderError> {

@@ -1,0 +1,89 @@
+//! The reference tools, to compare with.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use cairn_block::driver::{DriverInfo, Perm, find};
+use cairn_block::engine::{EngineConfig, block_on};
+use cairn_block::graph::{Backend, Graph, NodeFlags, OpenOptions};
+use cairn_block::options::json;
+use cairn_block::options::{Dict, Value};
+
+/// Runs a test on an I/O thread.
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    block_on(&EngineConfig::default(), future).expect("an I/O thread")
+}
+
+/// Whether the reference tools are there; says so if not.
+pub fn is_there() -> bool {
+    let found = Command::new("qemu-img").arg("--version").output().is_ok();
+    if !found {
+        eprintln!("skipped: qemu-img is not installed");
+    }
+    found
+}
+
+/// Runs a reference tool in `dir`.
+pub fn tool(dir: &Path, words: &[&str]) -> Output {
+    let output = Command::new(words[0]).args(&words[1..]).current_dir(dir).output();
+    output.unwrap_or_else(|error| panic!("cannot run {words:?}: {error}"))
+}
+
+/// Runs a reference tool that must succeed, and returns what it prints.
+pub fn expect(dir: &Path, words: &[&str]) -> String {
+    let output = tool(dir, words);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The JSON that a reference tool prints, whatever its exit code.
+pub fn json(dir: &Path, words: &[&str]) -> Value {
+    let output = tool(dir, words);
+    let text = String::from_utf8_lossy(&output.stdout);
+    json::parse(&text).unwrap_or_else(|error| {
+        panic!("{words:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+/// Options from pairs.
+pub fn dict(pairs: &[(&str, &str)]) -> Dict {
+    let mut dict = Dict::default();
+    for (key, value) in pairs {
+        dict.insert(*key, *value);
+    }
+    dict
+}
+
+/// Options from comma list without escapes.
+pub fn options(list: &str) -> Dict {
+    let pairs: Vec<_> = list.split(',').filter_map(|pair| pair.split_once('=')).collect();
+    dict(&pairs)
+}
+
+/// The driver under test.
+pub fn qcow2() -> &'static DriverInfo {
+    find("qcow2").expect("registered")
+}
+
+/// Opens an image for everything.
+pub async fn open(path: &Path, flags: NodeFlags) -> cairn_block::Result<Backend> {
+    let graph = Graph::new();
+    let name = path.to_str().expect("plain path");
+    let node = graph.open(OpenOptions::file(name, Some("qcow2"), flags)).await?;
+    let used = match flags.read_only {
+        true => Perm::CONSISTENT_READ,
+        false => Perm::CONSISTENT_READ | Perm::WRITE | Perm::RESIZE,
+    };
+    Backend::new(&graph, node, "test", used, Perm::all())
+}
+
+/// Flags to write with.
+pub fn writable() -> NodeFlags {
+    NodeFlags { unmap: true, ..NodeFlags::default() }
+}
+
+/// Flags to read with.
+pub fn read_only() -> NodeFlags {
+    NodeFlags { read_only: true, ..NodeFlags::default() }
+}
