@@ -21,6 +21,9 @@ pub(crate) const E2FSPROGS: Package = Package { name: "e2fsprogs", shows: "/sbin
 /// A bootable CD image, as real input.
 pub(crate) const RESCUE_ISO: Package =
     Package { name: "grub-rescue-pc", shows: "/usr/lib/grub-rescue/grub-rescue-cdrom.iso" };
+/// A C++ compiler, for libFuzzer.
+pub(crate) const CPP_COMPILER: Package = Package { name: "g++", shows: "c++" };
+
 /// Installs those of `packages` that are missing.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
     let missing: Vec<&str> = packages.iter().filter(|p| !p.installed()).map(|p| p.name).collect();

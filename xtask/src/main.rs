@@ -1,9 +1,10 @@
-//! The commands a person runs: `cargo xtask demo`, `test`, `bench NAME`, `tool NAME`.
+//! The commands a person runs: `cargo xtask demo`, `test`, `bench NAME`, `fuzz TARGET`.
 
 mod apt;
 mod bench;
 mod demo;
 mod error;
+mod fuzz;
 mod shell;
 mod test;
 mod tool;
@@ -27,6 +28,8 @@ Usage: cargo xtask COMMAND
                          --dir DIR           where sample and outputs lie (default target/bench)
                          --ours FILE         take this binary instead of building one
                          --json FILE         write the figures there, too
+  fuzz TARGET [--seconds N]
+                       fuzz the options parser or the qcow2 opener (options, qcow2) for N seconds
   tool NAME            install the cargo tool NAME (cargo-deny, cargo-nextest) if it is missing and
                        print where it is
 ";
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(args.collect()),
         Some("test") => test::run(args.collect()),
         Some("bench") => bench::run(args.collect()),
+        Some("fuzz") => fuzz::run(args.collect()),
         Some("tool") => tool::run(args.collect()),
         Some("help" | "--help" | "-h") | None => {
             print!("{USAGE}");

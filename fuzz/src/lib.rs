@@ -1,0 +1,7 @@
+//! What the fuzz targets do with their bytes, as plain functions, so that tests can replay them.
+
+mod options;
+mod qcow2;
+
+pub use options::options;
+pub use qcow2::qcow2;
