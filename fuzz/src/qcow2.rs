@@ -16,7 +16,7 @@ const RUNS: u32 = 64;
 /// Treats `data` as an image.
 pub fn qcow2(data: &[u8]) {
     // Threads start up faster than a ring, and nothing here does I/O outside memory.
-    let config = EngineConfig { mode: Mode::Pool, ..EngineConfig::default() };
+    let config = EngineConfig { mode: Mode::Threads, ..EngineConfig::default() };
     block_on(&config, async {
         let _ = look(data).await;
         let _ = repair(data).await;
@@ -29,7 +29,7 @@ async fn look(data: &[u8]) -> Result<()> {
     let graph = Graph::new();
     let node = open(&graph, data, NodeFlags { read_only: true, ..NodeFlags::default() }).await?;
     let _ = node.driver().format_info().await;
-    let _ = node.driver().check(Repair::None).await;
+    let _ = node.driver().check(Repair::empty()).await;
     let backend = Backend::new(&graph, node, "fuzzer", Perm::CONSISTENT_READ, Perm::all())?;
     let end = backend.size().min(READ);
     if let Ok(len) = usize::try_from(end) {
@@ -52,9 +52,9 @@ async fn repair(data: &[u8]) -> Result<()> {
     let flags = NodeFlags { check: true, ..NodeFlags::default() };
     let node = open(&graph, data, flags).await?;
     let backend = Backend::new(&graph, Arc::clone(&node), "fuzzer", Perm::all(), Perm::all())?;
-    let repaired = node.driver().check(Repair::All).await?;
+    let repaired = node.driver().check(Repair::all()).await?;
     if repaired.check_errors == 0 {
-        let again = node.driver().check(Repair::None).await?;
+        let again = node.driver().check(Repair::empty()).await?;
         assert_eq!((again.corruptions, again.leaks), (repaired.corruptions, repaired.leaks));
     }
     backend.close().await
