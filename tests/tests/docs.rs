@@ -37,7 +37,10 @@ fn run_page(page: &str) {
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
     for example in examples {
         let mut shell = Command::new("bash");
-        shell.args(["-euo", "pipefail", "-c", &example.command]).current_dir(&work).env("PATH", &path);
+        shell
+            .args(["-euo", "pipefail", "-c", &example.command])
+            .current_dir(&work)
+            .env("PATH", &path);
         let done = capture(&mut shell, Limits::default()).expect("bash runs");
         let place = format!("{page}:{}: {}", example.line, example.command);
         assert_eq!(done.code(), Some(0), "{place}\n{}{}", done.out(), done.err());
