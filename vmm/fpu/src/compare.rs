@@ -21,6 +21,16 @@ pub enum Relation {
     Unordered,
 }
 
+impl From<Ordering> for Relation {
+    fn from(order: Ordering) -> Relation {
+        match order {
+            Ordering::Less => Relation::Less,
+            Ordering::Equal => Relation::Equal,
+            Ordering::Greater => Relation::Greater,
+        }
+    }
+}
+
 /// Compares; any NaN signals invalid (`<`, `≤` and the like).
 pub fn compare<F: Float>(a: F, b: F, env: &mut Env) -> Relation {
     relation(a, b, true, env)
@@ -32,6 +42,9 @@ pub fn compare_quiet<F: Float>(a: F, b: F, env: &mut Env) -> Relation {
 }
 
 fn relation<F: Float>(a: F, b: F, signaling: bool, env: &mut Env) -> Relation {
+    if let Some(order) = order_of_encodings(a, b) {
+        return order.into();
+    }
     let (a, b) = (Parts::unpack(a, env), Parts::unpack(b, env));
     if a.is_nan() || b.is_nan() {
         let quiet = |nan: Parts| matches!(nan.class, Class::QuietNan) || !nan.is_nan();
@@ -45,11 +58,29 @@ fn relation<F: Float>(a: F, b: F, signaling: bool, env: &mut Env) -> Relation {
         return Relation::Unordered;
     }
     consume([&a, &b], env);
-    match order(a, b) {
-        Ordering::Less => Relation::Less,
-        Ordering::Equal => Relation::Equal,
-        Ordering::Greater => Relation::Greater,
+    order(a, b).into()
+}
+
+/// Orders two values that need no flag, by their encodings; `None` if they may need one.
+///
+/// The interchange formats are ordered as integers of sign and magnitude, from zero to infinity. NaNs and
+/// denormal numbers are left to the general case, and so is the 80-bit format with its undefined encodings.
+fn order_of_encodings<F: Float>(a: F, b: F) -> Option<Ordering> {
+    let infinity = F::infinity(false).to_raw();
+    let (left, right) = (a.abs().to_raw(), b.abs().to_raw());
+    let plain = |value: F, magnitude: u128| {
+        !F::FORMAT.explicit_integer && magnitude <= infinity && !value.is_denormal()
+    };
+    if !plain(a, left) || !plain(b, right) {
+        return None;
     }
+    Some(match (a.is_sign_negative(), b.is_sign_negative()) {
+        _ if left | right == 0 => Ordering::Equal,
+        (false, false) => left.cmp(&right),
+        (true, true) => right.cmp(&left),
+        (true, false) => Ordering::Less,
+        (false, true) => Ordering::Greater,
+    })
 }
 
 /// Orders two values that are no NaNs.

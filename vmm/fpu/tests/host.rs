@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::cmp::Ordering;
+
 use cairn_fpu::*;
 use support::{Random, cases, specials};
 
@@ -9,6 +11,7 @@ use support::{Random, cases, specials};
 trait Native: Float {
     fn operations(a: Self, b: Self, c: Self) -> [Self; 6];
     fn integers(a: Self) -> (i32, u32, i64, u64);
+    fn order(a: Self, b: Self) -> Option<Ordering>;
 }
 
 macro_rules! native {
@@ -23,6 +26,10 @@ macro_rules! native {
             fn integers(a: Self) -> (i32, u32, i64, u64) {
                 let a = <$float>::from(a);
                 (a as i32, a as u32, a as i64, a as u64)
+            }
+
+            fn order(a: Self, b: Self) -> Option<Ordering> {
+                <$float>::from(a).partial_cmp(&b.into())
             }
         }
     };
@@ -54,6 +61,9 @@ fn compare_with_host<F: Native>(a: F, b: F, c: F) {
         assert_eq!(fast, result, "{a:?} {b:?} {c:?}");
     }
     assert_eq!(fast.flags, software.flags | Flags::INEXACT, "{a:?} {b:?} {c:?}");
+
+    let relation = F::order(a, b).map_or(Relation::Unordered, Relation::from);
+    assert_eq!(compare_quiet(a, b, &mut software), relation, "{a:?} {b:?}");
 
     // Rust's conversions truncate, saturate and make zero of NaNs, as Arm does.
     let mut env = Env::new(&Rules::ARM);
