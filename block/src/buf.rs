@@ -12,24 +12,58 @@ use std::ops::{Bound, Deref, DerefMut, RangeBounds};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 /// Alignment of every buffer in bytes: enough for `O_DIRECT` on any device.
 pub const ALIGNMENT: usize = 4096;
 
 /// Largest segment that is kept for reuse, in bytes.
 const POOL_MAX_SEGMENT: usize = 2 << 20;
+/// Segments up to this many bytes are kept by the thread that drops them. Longer ones wait in a pool
+/// of the process: often another thread drops them than the one that needs the next, and taking a
+/// lock costs nothing beside filling them.
+const LOCAL_MAX_SEGMENT: usize = 64 << 10;
 /// Bytes that one thread keeps for reuse at most.
-const POOL_MAX_BYTES: usize = 16 << 20;
+const LOCAL_MAX_BYTES: usize = 1 << 20;
+/// Bytes that the process keeps for reuse at most.
+const SHARED_MAX_BYTES: usize = 12 << 20;
 /// Size classes: powers of two from [`ALIGNMENT`] to [`POOL_MAX_SEGMENT`].
 const POOL_CLASSES: usize = (POOL_MAX_SEGMENT / ALIGNMENT).trailing_zeros() as usize + 1;
 
-#[derive(Default)]
+/// Memory that waits to be used again.
 struct Pool {
     classes: [Vec<Memory>; POOL_CLASSES],
     bytes: usize,
 }
 
+impl Pool {
+    const fn new() -> Pool {
+        Pool { classes: [const { Vec::new() }; POOL_CLASSES], bytes: 0 }
+    }
+
+    fn take(&mut self, class: usize) -> Option<Memory> {
+        let memory = self.classes.get_mut(class)?.pop()?;
+        self.bytes -= memory.capacity;
+        Some(memory)
+    }
+
+    /// Keeps `memory` if that leaves the pool within `limit` bytes; else gives it back.
+    fn put(&mut self, class: usize, memory: Memory, limit: usize) -> Option<Memory> {
+        match self.classes.get_mut(class) {
+            Some(list) if self.bytes + memory.capacity <= limit => {
+                self.bytes += memory.capacity;
+                list.push(memory);
+                None
+            }
+            _ => Some(memory),
+        }
+    }
+}
+
+static SHARED_POOL: Mutex<Pool> = Mutex::new(Pool::new());
+
 thread_local! {
-    static POOL: RefCell<Pool> = RefCell::default();
+    static LOCAL_POOL: RefCell<Pool> = const { RefCell::new(Pool::new()) };
 }
 
 /// One heap allocation of `capacity` initialised bytes.
@@ -80,8 +114,7 @@ fn round_up(len: usize) -> usize {
     }
 }
 
-/// The allocation behind a set of buffers. Goes back to the pool of the thread that drops the last
-/// reference.
+/// The allocation behind a set of buffers. Goes back to a pool when the last of them is dropped.
 struct Region(Option<Memory>);
 
 // SAFETY: shared access to the bytes follows the rule that `IoBufMut` and `IoBuf` keep: every byte
@@ -93,14 +126,10 @@ impl Region {
     fn new(len: usize) -> (Arc<Region>, bool) {
         let capacity = round_up(len);
         let pooled = class_of(capacity).and_then(|class| {
-            POOL.try_with(|pool| {
-                let mut pool = pool.borrow_mut();
-                let memory = pool.classes.get_mut(class)?.pop()?;
-                pool.bytes -= memory.capacity;
-                Some(memory)
-            })
-            .ok()
-            .flatten()
+            if capacity > LOCAL_MAX_SEGMENT {
+                return SHARED_POOL.lock().take(class);
+            }
+            LOCAL_POOL.try_with(|pool| pool.borrow_mut().take(class)).ok().flatten()
         });
         let zeroed = pooled.is_none();
         (Arc::new(Region(Some(pooled.unwrap_or_else(|| Memory::new(capacity))))), zeroed)
@@ -115,17 +144,19 @@ impl Drop for Region {
     fn drop(&mut self) {
         let Some(memory) = self.0.take() else { return };
         let Some(class) = class_of(memory.capacity) else { return };
-        // When the thread is going away the memory is simply freed.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.bytes + memory.capacity <= POOL_MAX_BYTES
-                && let Some(list) = pool.classes.get_mut(class)
-            {
-                let capacity = memory.capacity;
-                list.push(memory);
-                pool.bytes += capacity;
-            }
-        });
+        let unwanted = if memory.capacity > LOCAL_MAX_SEGMENT {
+            SHARED_POOL.lock().put(class, memory, SHARED_MAX_BYTES)
+        } else {
+            let mut memory = Some(memory);
+            // When the thread is going away the memory is simply freed.
+            let _ = LOCAL_POOL.try_with(|pool| {
+                memory = memory
+                    .take()
+                    .and_then(|memory| pool.borrow_mut().put(class, memory, LOCAL_MAX_BYTES));
+            });
+            memory
+        };
+        drop(unwanted);
     }
 }
 

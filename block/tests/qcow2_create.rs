@@ -105,9 +105,8 @@ fn new_images_are_those_of_the_reference() {
                 expect(&dir, &["qemu-img", "create", "-q", "-f", "qcow2", "-o", &list, "image"]);
             }
             let metadata = fs::metadata(dir.join("image")).expect("an image");
-            let lengths = ["image", "data"].map(|name| {
-                fs::metadata(dir.join(name)).map_or(0, |metadata| metadata.len())
-            });
+            let lengths = ["image", "data"]
+                .map(|name| fs::metadata(dir.join(name)).map_or(0, |metadata| metadata.len()));
             let check = json(&dir, &["qemu-img", "check", "--output=json", "image"]);
             let map = json(&dir, &["qemu-img", "map", "--output=json", "image"]);
             seen.push((info(&dir), check, map, lengths, metadata));
