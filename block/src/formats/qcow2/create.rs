@@ -141,7 +141,7 @@ fn to_u32(value: u64, label: &str) -> Result<u32> {
 ///
 /// `options` are the creation options of the format, without any of the protocol's. Options that
 /// name a data file need the node of it, and the other way round. Both users must let others write
-/// and resize.
+/// and resize; while the image is preallocated they give up their own permissions.
 ///
 /// When this fails, `file` may hold anything, but no image that can be opened.
 pub async fn format_node(
@@ -211,6 +211,19 @@ async fn preallocate(
     if let Some(data_file) = data_file {
         options.insert("data-file", data_file.node().name());
     }
+    // The image is the only user that writes for now.
+    let users = [Some(file), data_file];
+    for user in users.into_iter().flatten() {
+        user.set_permissions(Perm::empty(), Perm::all())?;
+    }
+    let result = preallocate_opened(graph, options, image).await;
+    for user in users.into_iter().flatten() {
+        user.set_permissions(USED, Perm::all())?;
+    }
+    result
+}
+
+async fn preallocate_opened(graph: &Arc<Graph>, options: Dict, image: &NewImage) -> Result<()> {
     let flags = NodeFlags { no_backing: true, unmap: true, ..NodeFlags::default() };
     let node = graph.open(OpenOptions { filename: None, options, flags }).await?;
     let user = Backend::new(graph, Arc::clone(&node), "create", USED, Perm::all())?;

@@ -75,8 +75,12 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     let backing = context.backing(stored, format).await?;
     let children = Children { file, data_file, backing };
     let read_only = context.flags().read_only;
-    let image = Image::new(context.label(), header, children, tuning, read_only);
-    Ok(Box::new(Qcow2 { image: Arc::new(image) }))
+    let unclean = header.incompatible.contains(Incompatible::DIRTY) && !read_only;
+    let image = Arc::new(Image::new(context.label(), header, children, tuning, read_only));
+    if unclean && !flags.check && !flags.no_io {
+        image.recover().await?;
+    }
+    Ok(Box::new(Qcow2 { image }))
 }
 
 async fn open_data_file(

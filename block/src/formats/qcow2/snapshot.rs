@@ -61,11 +61,6 @@ impl Snapshot {
         Some(u64::from_be_bytes(be(bytes, 0)))
     }
 
-    /// Size of the virtual disk when the snapshot was made, where it was stored.
-    pub(crate) fn disk_size(&self) -> Option<u64> {
-        self.extra_word(1)
-    }
-
     /// What `info` shows of it.
     pub(crate) fn describe(&self) -> SnapshotInfo {
         SnapshotInfo {

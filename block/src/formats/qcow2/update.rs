@@ -65,4 +65,18 @@ impl Image {
         }
         result
     }
+
+    /// Repairs an image that was not closed, so that it can be written to: its refcounts may lag
+    /// behind.
+    pub(super) async fn recover(self: &Arc<Image>) -> Result<()> {
+        let report = self.check(Repair::all()).await?;
+        if report.corruptions + report.check_errors > 0 {
+            let detail = format!(
+                "it was not closed cleanly, and {} errors could not be repaired",
+                report.corruptions + report.check_errors
+            );
+            return Err(Error::corrupt(&*self.label, detail));
+        }
+        Ok(())
+    }
 }

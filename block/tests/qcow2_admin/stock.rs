@@ -10,12 +10,12 @@ use cairn_block::options::json;
 use cairn_block::options::{Dict, Value};
 
 /// Runs a test on an I/O thread.
-pub fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     block_on(&EngineConfig::default(), future).expect("an I/O thread")
 }
 
 /// Whether the reference tools are there; says so if not.
-pub fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     let found = Command::new("qemu-img").arg("--version").output().is_ok();
     if !found {
         eprintln!("skipped: qemu-img is not installed");
@@ -24,13 +24,13 @@ pub fn is_there() -> bool {
 }
 
 /// Runs a reference tool in `dir`.
-pub fn tool(dir: &Path, words: &[&str]) -> Output {
+pub(crate) fn tool(dir: &Path, words: &[&str]) -> Output {
     let output = Command::new(words[0]).args(&words[1..]).current_dir(dir).output();
     output.unwrap_or_else(|error| panic!("cannot run {words:?}: {error}"))
 }
 
 /// Runs a reference tool that must succeed, and returns what it prints.
-pub fn expect(dir: &Path, words: &[&str]) -> String {
+pub(crate) fn expect(dir: &Path, words: &[&str]) -> String {
     let output = tool(dir, words);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words:?}: {errors}");
@@ -38,7 +38,7 @@ pub fn expect(dir: &Path, words: &[&str]) -> String {
 }
 
 /// The JSON that a reference tool prints, whatever its exit code.
-pub fn json(dir: &Path, words: &[&str]) -> Value {
+pub(crate) fn json(dir: &Path, words: &[&str]) -> Value {
     let output = tool(dir, words);
     let text = String::from_utf8_lossy(&output.stdout);
     json::parse(&text).unwrap_or_else(|error| {
@@ -47,7 +47,7 @@ pub fn json(dir: &Path, words: &[&str]) -> Value {
 }
 
 /// Options from pairs.
-pub fn dict(pairs: &[(&str, &str)]) -> Dict {
+pub(crate) fn dict(pairs: &[(&str, &str)]) -> Dict {
     let mut dict = Dict::default();
     for (key, value) in pairs {
         dict.insert(*key, *value);
@@ -56,18 +56,18 @@ pub fn dict(pairs: &[(&str, &str)]) -> Dict {
 }
 
 /// Options from comma list without escapes.
-pub fn options(list: &str) -> Dict {
+pub(crate) fn options(list: &str) -> Dict {
     let pairs: Vec<_> = list.split(',').filter_map(|pair| pair.split_once('=')).collect();
     dict(&pairs)
 }
 
 /// The driver under test.
-pub fn qcow2() -> &'static DriverInfo {
+pub(crate) fn qcow2() -> &'static DriverInfo {
     find("qcow2").expect("registered")
 }
 
 /// Opens an image for everything.
-pub async fn open(path: &Path, flags: NodeFlags) -> cairn_block::Result<Backend> {
+pub(crate) async fn open(path: &Path, flags: NodeFlags) -> cairn_block::Result<Backend> {
     let graph = Graph::new();
     let name = path.to_str().expect("plain path");
     let node = graph.open(OpenOptions::file(name, Some("qcow2"), flags)).await?;
@@ -79,11 +79,11 @@ pub async fn open(path: &Path, flags: NodeFlags) -> cairn_block::Result<Backend>
 }
 
 /// Flags to write with.
-pub fn writable() -> NodeFlags {
+pub(crate) fn writable() -> NodeFlags {
     NodeFlags { unmap: true, ..NodeFlags::default() }
 }
 
 /// Flags to read with.
-pub fn read_only() -> NodeFlags {
+pub(crate) fn read_only() -> NodeFlags {
     NodeFlags { read_only: true, ..NodeFlags::default() }
 }

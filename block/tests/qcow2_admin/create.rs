@@ -1,13 +1,11 @@
 //! Creating qcow2 images: the reference sees in them what it sees in its own.
 
-mod stock;
-
 use std::fs;
 use std::path::Path;
 
+use super::stock::{expect, json, options, qcow2, run};
 use cairn_block::graph::Graph;
 use cairn_block::options::Value;
-use stock::{expect, json, options, qcow2, run};
 
 /// What `info` says, without what differs from file to file.
 fn info(dir: &Path) -> Value {
@@ -45,7 +43,7 @@ async fn create(dir: &Path, list: &str) -> cairn_block::Result<()> {
 
 #[test]
 fn new_images_are_those_of_the_reference() {
-    if !stock::is_there() {
+    if !super::stock::is_there() {
         return;
     }
     let cases = [

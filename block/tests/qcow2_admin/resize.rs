@@ -1,17 +1,15 @@
 //! Resizing qcow2 images: the reference sees in them what it sees after its own resizing, except that
 //! data that was cut off never comes back.
 
-mod stock;
-
 use std::fs;
 use std::path::Path;
 
+use super::stock::{expect, json, run, writable};
 use cairn_block::driver::{Prealloc, Resize, WriteFlags};
 use cairn_block::{IoBuf, IoBufMut, Result};
-use stock::{expect, json, run, writable};
 
 async fn resize(path: &Path, size: u64, prealloc: Prealloc) -> Result<()> {
-    let image = stock::open(path, writable()).await?;
+    let image = super::stock::open(path, writable()).await?;
     let how = Resize { exact: true, prealloc, zero_new: false };
     let result = image.resize(size, how).await;
     result.and(image.close().await)
@@ -53,7 +51,7 @@ const CASES: &[Case] = &[
 
 #[test]
 fn resized_images_are_those_of_the_reference() {
-    if !stock::is_there() {
+    if !super::stock::is_there() {
         return;
     }
     let mut differences = Vec::new();
@@ -118,7 +116,7 @@ fn resized_images_are_those_of_the_reference() {
 
 #[test]
 fn what_was_cut_off_does_not_come_back() {
-    if !stock::is_there() {
+    if !super::stock::is_there() {
         return;
     }
     for list in ["compat=1.1", "compat=0.10", "extended_l2=on", "data_file=data"] {
@@ -128,7 +126,7 @@ fn what_was_cut_off_does_not_come_back() {
         let words = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", &list, "image", "4M"];
         expect(dir.path(), &words);
         run(async {
-            let image = stock::open(&path, writable()).await?;
+            let image = super::stock::open(&path, writable()).await?;
             let data = IoBuf::copy_of(&[5; 4 << 20]);
             image.write(0, data, WriteFlags::empty()).await?;
             for (size, how) in [(1_000_448, Resize::default()), (3 << 20, Resize::default())] {
@@ -146,7 +144,7 @@ fn what_was_cut_off_does_not_come_back() {
 
 #[test]
 fn what_cannot_be_resized_says_why() {
-    if !stock::is_there() {
+    if !super::stock::is_there() {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,29 +1,31 @@
 //! Measuring qcow2 images: the numbers are those of the reference.
 
-mod stock;
-
 use std::path::Path;
 
+use super::stock::{expect, json, options, qcow2, read_only, run, tool};
 use cairn_block::driver::Measure;
 use cairn_block::options::Value;
-use stock::{expect, json, options, qcow2, read_only, run};
 
-fn theirs(dir: &Path, list: &str, source: &[&str]) -> Measure {
+/// What the reference measures; `None` if it says that the size is not possible.
+fn theirs(dir: &Path, list: &str, source: &[&str]) -> Option<Measure> {
     let mut words = vec!["qemu-img", "measure", "--output=json", "-O", "qcow2"];
     if !list.is_empty() {
         words.extend(["-o", list]);
     }
     words.extend(source);
+    if !tool(dir, &words).status.success() {
+        return None;
+    }
     let Value::Dict(facts) = json(dir, &words) else { panic!("{words:?} printed no object") };
     let number = |key: &str| match facts.get(key) {
         Some(&Value::Int(n)) => u64::try_from(n).ok(),
         _ => None,
     };
-    Measure {
+    Some(Measure {
         required: number("required").expect("a number"),
         fully_allocated: number("fully-allocated").expect("a number"),
         bitmaps: number("bitmaps"),
-    }
+    })
 }
 
 const FORMATS: [&str; 14] = [
@@ -45,7 +47,7 @@ const FORMATS: [&str; 14] = [
 
 #[test]
 fn sizes_alone() {
-    if !stock::is_there() {
+    if !super::stock::is_there() {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
@@ -54,13 +56,7 @@ fn sizes_alone() {
         for list in FORMATS {
             let mut given = options(list);
             given.insert("size", size);
-            if given.get("cluster_size").is_some_and(|size| *size == Value::from("512"))
-                && size == "1026G"
-            {
-                run(measure(given, None)).expect_err("an L1 table that is too large");
-                continue;
-            }
-            let ours = run(measure(given, None)).expect("can be measured");
+            let ours = run(measure(given, None)).ok();
             assert_eq!(ours, theirs(dir.path(), list, &["--size", size]), "{size} {list}");
         }
     }
@@ -68,7 +64,7 @@ fn sizes_alone() {
 
 #[test]
 fn sources_count_what_they_hold() {
-    if !stock::is_there() {
+    if !super::stock::is_there() {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
@@ -87,13 +83,13 @@ fn sources_count_what_they_hold() {
     for source in ["base", "top", "old", "odd"] {
         for list in FORMATS.iter().chain(&["backing_file=x,backing_fmt=raw", "size=1G"]) {
             let ours = run(async {
-                let backend = stock::open(&dir.join(source), read_only()).await?;
+                let backend = super::stock::open(&dir.join(source), read_only()).await?;
                 let ours = measure(options(list), Some(&backend)).await;
                 backend.close().await?;
                 ours
             });
             let ours = ours.unwrap_or_else(|error| panic!("{source} {list}: {error}"));
-            assert_eq!(ours, theirs(dir, list, &["-f", "qcow2", source]), "{source} {list}");
+            assert_eq!(Some(ours), theirs(dir, list, &["-f", "qcow2", source]), "{source} {list}");
         }
     }
 }
