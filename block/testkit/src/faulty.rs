@@ -35,7 +35,7 @@ pub enum IoKind {
 
 bitflags! {
     /// A set of [`IoKind`]s.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct IoKinds: u8 {
         /// Reads.
         const READ = 1;
@@ -92,6 +92,7 @@ struct State {
     /// Requests that the rule counted.
     counted: u64,
     fired: u64,
+    fired_kinds: IoKinds,
     delay: u32,
     total: u64,
 }
@@ -107,9 +108,10 @@ impl Faults {
         state.rule = Some(rule);
         state.counted = 0;
         state.fired = 0;
+        state.fired_kinds = IoKinds::empty();
     }
 
-    /// Ends all faults. [`Faults::fired`] keeps its value.
+    /// Ends all faults. What fired is still known.
     pub fn disarm(&self) {
         self.0.lock().rule = None;
     }
@@ -117,6 +119,11 @@ impl Faults {
     /// Requests failed by the present or last rule.
     pub fn fired(&self) -> u64 {
         self.0.lock().fired
+    }
+
+    /// Kinds of these requests.
+    pub fn fired_kinds(&self) -> IoKinds {
+        self.0.lock().fired_kinds
     }
 
     /// Requests of all kinds so far.
@@ -145,6 +152,7 @@ impl Faults {
             return None;
         }
         state.fired += 1;
+        state.fired_kinds |= kind.into();
         Some(rule)
     }
 }

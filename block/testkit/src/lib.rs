@@ -6,6 +6,8 @@
 //! * [`CrashLog`] enumerates the states in which a power cut can leave the disks of a [`Recorder`].
 //! * [`Workload`] is a seeded sequence of requests; [`Model`] knows which bytes may be read after any
 //!   part of it.
+//! * [`TaskLog`] does the same for tasks that write at once.
+//! * [`qcow2`] has the kinds of images that the tests of that format work on.
 //! * [`Watchdog`] ends a test that hangs; [`stock`] asks the reference tools for a second opinion.
 //!
 //! Everything is deterministic: the same seed gives the same requests, states and faults.
@@ -15,10 +17,12 @@ mod disk;
 mod faulty;
 mod memory;
 mod model;
+pub mod qcow2;
 mod range_map;
 mod rng;
 mod run;
 pub mod stock;
+mod tasks;
 mod value;
 mod volatile;
 mod watchdog;
@@ -28,10 +32,11 @@ pub use crash::{CrashLog, CrashState, Plan, StateId};
 pub use disk::Disk;
 pub use faulty::{Faults, Faulty, IoKind, IoKinds, Rule};
 pub use memory::Memory;
-pub use model::{Effect, Knowledge, Mismatch, Model, Overlay};
+pub use model::{Effect, Knowledge, Mismatch, Model};
 pub use range_map::RangeMap;
 pub use rng::Rng;
 pub use run::{Failure, Reopen, Run, effect, perform, run};
+pub use tasks::TaskLog;
 pub use value::Value;
 pub use volatile::{Recorder, Volatile};
 pub use watchdog::Watchdog;

@@ -29,18 +29,18 @@ impl Effect {
         Effect { values: vec![value], ..Effect::default() }
     }
 
-    /// Sets the bytes, or not: a request that failed.
-    pub fn maybe(value: Value) -> Effect {
-        Effect { values: vec![value], keeps: true, bares: false }
-    }
-
     /// Discards the bytes: zero or as before, and as at first if `bares`.
     pub fn discard(bares: bool) -> Effect {
         Effect { values: vec![Value::Zero], keeps: true, bares }
     }
 
+    /// The effect of such a request that failed: any part of it may be done.
+    pub fn uncertain(self) -> Effect {
+        Effect { keeps: true, ..self }
+    }
+
     /// This effect, then `next`.
-    fn then(&mut self, next: &Effect) {
+    pub(crate) fn then(&mut self, next: &Effect) {
         if next.keeps {
             let keeps = self.keeps;
             self.or(next);
@@ -51,7 +51,7 @@ impl Effect {
     }
 
     /// Either effect came last.
-    fn or(&mut self, other: &Effect) {
+    pub(crate) fn or(&mut self, other: &Effect) {
         for value in &other.values {
             if !self.values.contains(value) {
                 self.values.push(*value);
@@ -59,26 +59,6 @@ impl Effect {
         }
         self.keeps |= other.keeps;
         self.bares |= other.bares;
-    }
-}
-
-/// Requests of one task, in its order, before they are merged into a [`Model`].
-#[derive(Clone, Debug)]
-pub struct Overlay(RangeMap<Option<Effect>>);
-
-impl Default for Overlay {
-    fn default() -> Overlay {
-        Overlay(RangeMap::new(None))
-    }
-}
-
-impl Overlay {
-    /// Adds a request of the same task.
-    pub fn apply(&mut self, range: Range<u64>, effect: &Effect) {
-        self.0.update(range, |run| match run {
-            Some(before) => before.then(effect),
-            None => *run = Some(effect.clone()),
-        });
     }
 }
 
@@ -118,10 +98,18 @@ impl fmt::Display for Mismatch {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct SizeChange {
+    step: usize,
+    size: u64,
+    /// It succeeded.
+    certain: bool,
+}
+
 /// A disk as it should be. Steps are numbered from 0; each is a request or a set of concurrent ones.
 #[derive(Clone, Debug)]
 pub struct Model {
-    sizes: Vec<(usize, u64)>,
+    sizes: Vec<SizeChange>,
     content: RangeMap<History>,
     steps: usize,
 }
@@ -130,7 +118,8 @@ impl Model {
     /// A disk of `size` zero bytes.
     pub fn new(size: u64) -> Model {
         let history = History { first: Value::Zero, effects: Vec::new() };
-        Model { sizes: vec![(0, size)], content: RangeMap::new(history), steps: 0 }
+        let sizes = vec![SizeChange { step: 0, size, certain: true }];
+        Model { sizes, content: RangeMap::new(history), steps: 0 }
     }
 
     /// Declares that `range` holds `value` at first.
@@ -148,9 +137,9 @@ impl Model {
         Knowledge { durable: self.steps, begun: self.steps }
     }
 
-    /// Present size.
+    /// Present size, if no change failed.
     pub fn size(&self) -> u64 {
-        self.sizes.last().map_or(0, |(_, size)| *size)
+        self.sizes.last().map_or(0, |change| change.size)
     }
 
     /// A step of requests that may be concurrent: where they overlap, any may be the last.
@@ -158,18 +147,6 @@ impl Model {
         let step = self.begin_step();
         for (range, effect) in requests {
             self.merge(step, range.clone(), effect);
-        }
-    }
-
-    /// A step in which several tasks each made the requests of one overlay.
-    pub fn step_tasks(&mut self, tasks: &[Overlay]) {
-        let step = self.begin_step();
-        for task in tasks {
-            for (range, effect) in task.0.runs(0..u64::MAX) {
-                if let Some(effect) = effect {
-                    self.merge(step, range, effect);
-                }
-            }
         }
     }
 
@@ -188,20 +165,35 @@ impl Model {
     /// A change of the size. When it shrinks, what is cut off may go bit by bit, showing what lay
     /// below, before the new size is seen.
     pub fn resize(&mut self, size: u64) {
+        self.change_size(size, true);
+    }
+
+    /// A change of the size that failed.
+    pub fn fail_resize(&mut self, size: u64) {
+        self.change_size(size, false);
+    }
+
+    fn change_size(&mut self, size: u64, certain: bool) {
         let old = self.size();
         if size < old {
             self.step(&[(size..old, Effect::discard(true))]);
         }
         let step = self.steps;
-        self.step(&[(size.min(old)..u64::MAX, Effect::set(Value::Zero))]);
-        self.sizes.push((step, size));
+        let zeroes = Effect { keeps: !certain, ..Effect::set(Value::Zero) };
+        self.step(&[(size.min(old)..u64::MAX, zeroes)]);
+        self.sizes.push(SizeChange { step, size, certain });
     }
 
     /// Sizes that the disk may have.
     pub fn sizes(&self, known: Knowledge) -> Vec<u64> {
-        let durable = self.sizes.iter().rposition(|(step, _)| *step < known.durable).unwrap_or(0);
-        let begun = self.sizes.iter().skip(durable + 1).filter(|(step, _)| *step < known.begun);
-        self.sizes.get(durable).into_iter().chain(begun).map(|(_, size)| *size).collect()
+        let mut legal = Vec::new();
+        for change in self.sizes.iter().filter(|c| c.step < known.begun || c.step == 0) {
+            if change.certain && change.step < known.durable {
+                legal.clear();
+            }
+            legal.push(change.size);
+        }
+        legal
     }
 
     /// Compares all that `disk` holds with the model.
@@ -246,6 +238,17 @@ impl Model {
             }
         }
         mismatches
+    }
+}
+
+impl Effect {
+    /// Whether `after`, found at `offset` and within one sector, may be what became of `before`.
+    pub(crate) fn explains(&self, offset: u64, before: &[u8], after: &[u8]) -> bool {
+        (self.keeps && before == after) || self.values.iter().any(|v| v.matches(offset, after))
+    }
+
+    pub(crate) fn values(&self) -> &[Value] {
+        &self.values
     }
 }
 
@@ -304,17 +307,5 @@ mod tests {
         assert_eq!(legal(&model, 512, model.steps(), model.steps()), [Value::Tag(9)]);
         assert_eq!(model.sizes(model.all_done()), [8192]);
         assert_eq!(model.sizes(Knowledge { durable: 1, begun: 3 }), [4096, 1024]);
-    }
-
-    #[test]
-    fn of_two_tasks_either_may_be_last_but_each_keeps_its_order() {
-        let mut tasks = [Overlay::default(), Overlay::default()];
-        tasks[0].apply(0..1024, &Effect::set(Value::Tag(1)));
-        tasks[0].apply(0..512, &Effect::set(Value::Tag(2)));
-        tasks[1].apply(0..1024, &Effect::set(Value::Tag(3)));
-        let mut model = Model::new(1024);
-        model.step_tasks(&tasks);
-        assert_eq!(legal(&model, 0, 1, 1), [Value::Tag(2), Value::Tag(3)]);
-        assert_eq!(legal(&model, 512, 1, 1), [Value::Tag(1), Value::Tag(3)]);
     }
 }

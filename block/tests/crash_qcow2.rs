@@ -1,0 +1,413 @@
+//! Power cuts in the middle of qcow2 workloads.
+//!
+//! Each test runs one workload on disks with a volatile cache and looks at the image in every state in
+//! which a power cut can leave it: it must open, check without corruption (leaks are allowed), hold all
+//! that was flushed, and take writes again. A failure names the state; to see that state alone, with
+//! the log around it, set `CAIRN_CRASH=NAME:STATE`, and to keep its files, `CAIRN_CRASH_DIR`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cairn_block::{IoBufMut, Result};
+use cairn_block::driver::{Repair, WriteFlags};
+use cairn_block::engine::{EngineConfig, block_on};
+use cairn_block::graph::Backend;
+use cairn_testkit::qcow2::{Layout, boxed, damage};
+use cairn_testkit::{
+    CrashLog, CrashState, Disk, Knowledge, Memory, Model, Plan, Profile, Recorder, Reopen, Rng, Run,
+    Value, Volatile, Watchdog, Workload, run, stock,
+};
+use futures_util::future::LocalBoxFuture;
+
+/// Longest time that one state may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// One state in so many is written to once more.
+const REUSED: usize = 8;
+/// States of each workload that the stock tool checks.
+const STOCK_CHECKED: usize = 14;
+
+struct Image {
+    layout: Layout,
+    machine: Recorder,
+    disks: Vec<Volatile>,
+}
+
+impl Image {
+    fn new(layout: Layout, seed: u64, disks: Vec<Disk>) -> Image {
+        let machine = Recorder::new(seed);
+        let disks = disks.into_iter().map(|disk| machine.add(disk)).collect();
+        Image { layout, machine, disks }
+    }
+}
+
+impl Reopen for Image {
+    fn open(&self) -> LocalBoxFuture<'_, Result<Backend>> {
+        Box::pin(self.layout.open(boxed(&self.disks), false))
+    }
+
+    fn discard_bares(&self) -> bool {
+        self.layout.discard_bares()
+    }
+
+    fn position(&self) -> usize {
+        self.machine.position()
+    }
+}
+
+/// What an image must be like after a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    /// It opens and has no corruption.
+    Clean,
+    /// It may be no image yet; if it opens, it has no corruption.
+    Unfinished,
+    /// A repair makes it clean.
+    Repairable,
+}
+
+/// A log with what is known of the image at each of its positions.
+struct Survey<'s> {
+    name: &'static str,
+    layout: Layout,
+    log: CrashLog,
+    model: &'s Model,
+    known: &'s dyn Fn(usize) -> Knowledge,
+    demand: &'s dyn Fn(usize) -> Demand,
+}
+
+impl Survey<'_> {
+    /// Looks at every state of the log; panics with the first few that are wrong.
+    async fn judge(&self, seed: u64) -> usize {
+        let dir = tempfile::tempdir().unwrap();
+        let watchdog = Watchdog::start(PATIENCE);
+        let only = std::env::var("CAIRN_CRASH").ok();
+        let plan = Plan { seed, subsets: 50, torn: 1 };
+        let most = self.log.len() * 2 + self.log.flushes() * 50;
+        let stock_every = (most / STOCK_CHECKED).max(1);
+        let (mut states, mut stock_checked, mut failures) = (0, 0, Vec::new());
+        for state in self.log.states(&plan) {
+            let id = format!("{}:{}", self.name, state.id);
+            if only.as_ref().is_some_and(|only| *only != id) {
+                continue;
+            }
+            if only.is_some() {
+                self.show(&state);
+            }
+            watchdog.step(&id);
+            let outcome = self.look(&state, states).await;
+            let outcome = match outcome {
+                Ok(Some(disks)) if states % stock_every == 0 && stock::version().is_some() => {
+                    stock_checked += 1;
+                    let output = self.layout.stock_check(&disks, dir.path()).unwrap();
+                    match output.status.code() {
+                        // No finding, or leaks only.
+                        Some(0 | 3) => Ok(()),
+                        _ => Err(format!("stock check: {}", stock::text(&output))),
+                    }
+                }
+                other => other.map(|_| ()),
+            };
+            if let Err(problem) = outcome {
+                let events = state.events.join("; ");
+                failures.push(format!("CAIRN_CRASH={id} (seed {seed:#x}): {problem}\n  {events}"));
+            }
+            states += 1;
+        }
+        let (events, flushes) = (self.log.len(), self.log.flushes());
+        println!(
+            "{}: {states} states of {events} events with {flushes} flushes, {stock_checked} checked \
+             by the stock tool, {} wrong",
+            self.name,
+            failures.len()
+        );
+        assert!(failures.is_empty(), "{}", failures[..failures.len().min(5)].join("\n"));
+        states
+    }
+
+    /// Prints the log up to a state, and keeps its files if that is wanted.
+    fn show(&self, state: &CrashState) {
+        let known = (self.known)(state.position);
+        println!("{known:?}; of the events no flush covers: {:#?}", state.events);
+        for line in self.log.lines().iter().take(state.position + 5) {
+            println!("{line}");
+        }
+        if let Ok(dir) = std::env::var("CAIRN_CRASH_DIR") {
+            for (number, disk) in state.disks.iter().enumerate() {
+                disk.store(&Path::new(&dir).join(format!("disk{number}"))).unwrap();
+            }
+        }
+    }
+
+    /// Looks at a state. Returns the disks if they hold an image, repaired where that is due.
+    async fn look(&self, state: &CrashState, number: usize) -> Result<Option<Vec<Disk>>, String> {
+        let demand = (self.demand)(state.position);
+        let repair = match demand {
+            Demand::Repairable => Repair::LEAKS | Repair::ERRORS,
+            _ => Repair::empty(),
+        };
+        let disks = if self.layout.is_lazy() || demand == Demand::Repairable {
+            self.repaired(&state.disks, repair).await.map_err(|e| format!("repair: {e}"))?
+        } else {
+            state.disks.clone()
+        };
+        let image = match self.layout.look(&disks).await {
+            Ok(image) => image,
+            Err(_) if demand == Demand::Unfinished => return Ok(None),
+            Err(error) => return Err(format!("open: {error}")),
+        };
+        let content = self.examine(image, (self.known)(state.position)).await?;
+        if number % REUSED == 0 {
+            self.reuse(&disks, content, number).await.map_err(|e| format!("written again: {e}"))?;
+        }
+        Ok(Some(disks))
+    }
+
+    /// The disks after an opening for writing, which repairs an image with lazy refcounts, and after
+    /// the repair that was asked for.
+    async fn repaired(&self, disks: &[Disk], repair: Repair) -> Result<Vec<Disk>> {
+        let devices: Vec<_> = disks.iter().cloned().map(Memory::new).collect();
+        let image = self.layout.open(boxed(&devices), false).await?;
+        if !repair.is_empty() {
+            image.node().driver().check(repair).await?;
+        }
+        image.close().await?;
+        Ok(devices.iter().map(Memory::disk).collect())
+    }
+
+    /// Checks metadata and content of an image; returns the content.
+    async fn examine(&self, image: Backend, known: Knowledge) -> Result<Vec<u8>, String> {
+        let report = image.node().driver().check(Repair::empty()).await;
+        let report = report.map_err(|e| format!("check: {e}"))?;
+        if report.corruptions != 0 || report.check_errors != 0 {
+            return Err(format!("{} corruptions: {:?}", report.corruptions, report.details));
+        }
+        let sizes = self.model.sizes(known);
+        if !sizes.contains(&image.size()) {
+            return Err(format!("size {}, not one of {sizes:?}", image.size()));
+        }
+        let content = read_all(&image).await.map_err(|e| format!("read: {e}"))?;
+        image.close().await.map_err(|e| format!("close: {e}"))?;
+        match self.model.compare(0, &content, known).first() {
+            Some(mismatch) => Err(format!("{known:?}: {mismatch}")),
+            None => Ok(content),
+        }
+    }
+
+    /// Writes to the image and looks at it again: all else must stay as it was.
+    async fn reuse(&self, disks: &[Disk], mut content: Vec<u8>, number: usize) -> Result<(), String> {
+        let devices: Vec<_> = disks.iter().cloned().map(Memory::new).collect();
+        let image = self.layout.open(boxed(&devices), false).await.map_err(|e| e.to_string())?;
+        let mut rng = Rng::new(number as u64);
+        for tag in 1..=4 {
+            let value = Value::Tag(0x8000_0000 + tag);
+            let offset = rng.below(image.size());
+            let len = rng.between(1, self.layout.cluster).min(image.size() - offset);
+            let data = value.buffer(offset, len);
+            let at = usize::try_from(offset).unwrap();
+            content[at..at + data.len()].copy_from_slice(&data);
+            image.write(offset, data, WriteFlags::empty()).await.map_err(|e| e.to_string())?;
+        }
+        image.close().await.map_err(|e| e.to_string())?;
+        let disks: Vec<_> = devices.iter().map(Memory::disk).collect();
+        let image = self.layout.look(&disks).await.map_err(|e| e.to_string())?;
+        let report = image.node().driver().check(Repair::empty()).await;
+        let report = report.map_err(|e| e.to_string())?;
+        if report.corruptions != 0 {
+            return Err(format!("{} corruptions: {:?}", report.corruptions, report.details));
+        }
+        let now = read_all(&image).await.map_err(|e| e.to_string())?;
+        match now.iter().zip(&content).position(|(a, b)| a != b) {
+            Some(offset) => Err(format!("other data at {offset:#x}")),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn read_all(image: &Backend) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    while (content.len() as u64) < image.size() {
+        let len = (image.size() - content.len() as u64).min(1 << 20);
+        let buf = IoBufMut::new(usize::try_from(len).unwrap());
+        content.extend_from_slice(&image.read(content.len() as u64, buf).await?);
+    }
+    Ok(content)
+}
+
+fn on_io_thread<F: Future>(future: F) -> F::Output {
+    block_on(&EngineConfig::default(), future).unwrap()
+}
+
+/// Runs a workload on an image and looks at all states; at least `least` of them.
+fn survey(layout: Layout, profile: &Profile, seed: u64, least: usize) {
+    on_io_thread(async {
+        let disks = layout.blank().await.unwrap();
+        let image = Image::new(layout, seed, disks);
+        let workload = Workload::generate(seed, profile);
+        let run = match run(&image, &workload, layout.model()).await {
+            Ok(run) => run,
+            Err(failure) => panic!("{} (seed {seed:#x}): {failure}", layout.name),
+        };
+        let survey = Survey {
+            name: layout.name,
+            layout,
+            log: image.machine.log(),
+            model: &run.model,
+            known: &|position| run.known(position),
+            demand: &|_| Demand::Clean,
+        };
+        let states = survey.judge(seed).await;
+        assert!(states >= least || std::env::var_os("CAIRN_CRASH").is_some(), "{states} states");
+    });
+}
+
+const KIB: u64 = 1 << 10;
+
+#[test]
+fn version_3() {
+    let layout = Layout::new("v3", &[], 64 * KIB, 24);
+    survey(layout, &layout.profile(60), 0x31, 1000);
+}
+
+#[test]
+fn version_2() {
+    let layout = Layout::new("v2", &[("compat", "0.10")], 64 * KIB, 24);
+    survey(layout, &layout.profile(60), 0x21, 1000);
+}
+
+#[test]
+fn lazy_refcounts() {
+    let layout = Layout::new("lazy", &[("lazy_refcounts", "on")], 64 * KIB, 24);
+    survey(layout, &layout.profile(60), 0x1a, 500);
+}
+
+#[test]
+fn extended_l2() {
+    let layout = Layout::new("ext_l2", &[("extended_l2", "on")], 64 * KIB, 24);
+    survey(layout, &layout.profile(60), 0xe2, 1000);
+}
+
+#[test]
+fn compressed_zstd() {
+    let layout = Layout::new("zstd", &[("compression_type", "zstd")], 64 * KIB, 64);
+    survey(layout, &Profile { compressed: 40, ..layout.profile(60) }, 0x25, 1000);
+}
+
+#[test]
+fn compressed_zlib_in_small_clusters() {
+    let layout = Layout::new("zlib", &[], 4 * KIB, 256);
+    survey(layout, &Profile { compressed: 40, ..layout.profile(60) }, 0x2b, 1000);
+}
+
+#[test]
+fn refcounts_of_1_bit() {
+    let layout = Layout::new("refcount1", &[("refcount_bits", "1")], 64 * KIB, 24);
+    survey(layout, &layout.profile(60), 0x11, 1000);
+}
+
+#[test]
+fn refcounts_of_64_bits() {
+    // 512 refcounts a block: some blocks are allocated on the way.
+    let layout = Layout::new("refcount64", &[("refcount_bits", "64")], 4 * KIB, 700);
+    survey(layout, &Profile { max_clusters: 60, ..layout.profile(60) }, 0x64, 1000);
+}
+
+#[test]
+fn data_file() {
+    let layout = Layout { data_file: true, ..Layout::new("data_file", &[], 64 * KIB, 24) };
+    survey(layout, &layout.profile(60), 0xdf, 1000);
+}
+
+#[test]
+fn clusters_of_512_bytes() {
+    // Each L2 table and refcount block covers little: both are allocated all the time.
+    let layout = Layout::new("cluster512", &[], 512, 1024);
+    survey(layout, &Profile { max_clusters: 100, ..layout.profile(60) }, 0x51, 1000);
+}
+
+#[test]
+fn overlay() {
+    let layout =
+        Layout { backing: Some(1_200_000), ..Layout::new("overlay", &[], 64 * KIB, 24) };
+    survey(layout, &Profile { align: 1, ..layout.profile(60) }, 0x0e, 1000);
+}
+
+#[test]
+fn resize() {
+    let layout = Layout::new("resize", &[], 4 * KIB, 200);
+    let profile = Profile { resizes: 20, max_clusters: 20, ..layout.profile(60) };
+    survey(layout, &profile, 0x4e, 1000);
+}
+
+#[test]
+fn resize_of_an_overlay() {
+    let layout = Layout { backing: Some(150_000), ..Layout::new("resize_overlay", &[], 512, 200) };
+    let profile = Profile { resizes: 20, max_clusters: 20, ..layout.profile(60) };
+    survey(layout, &profile, 0x4f, 1000);
+}
+
+#[test]
+fn create() {
+    let layouts = [
+        Layout::new("create", &[], 64 * KIB, 24),
+        Layout::new("create_metadata", &[("preallocation", "metadata")], 4 * KIB, 1024),
+        Layout { data_file: true, ..Layout::new("create_data_file", &[], 64 * KIB, 24) },
+    ];
+    for layout in layouts {
+        on_io_thread(async {
+            let image = Image::new(layout, 0xc4, vec![Disk::new(0); layout.files()]);
+            layout.create(boxed(&image.disks)).await.unwrap();
+            let done = image.position();
+            let model = layout.model();
+            let demand = |at| if at < done { Demand::Unfinished } else { Demand::Clean };
+            let survey = Survey {
+                name: layout.name,
+                layout,
+                log: image.machine.log(),
+                model: &model,
+                known: &|_| model.all_done(),
+                demand: &demand,
+            };
+            survey.judge(0xc4).await;
+        });
+    }
+}
+
+/// A used image whose refcounts were then spoilt.
+async fn damaged(layout: Layout, errors: bool) -> (Vec<Disk>, Run) {
+    let image = Image::new(layout, 1, layout.blank().await.unwrap());
+    let workload = Workload::generate(0xda, &layout.profile(40));
+    let run = run(&image, &workload, layout.model()).await.unwrap();
+    let mut disks = image.machine.disks();
+    damage(&mut disks[0], layout.cluster, errors);
+    (disks, run)
+}
+
+#[test]
+fn repair() {
+    let layout = Layout::new("repair", &[], 4 * KIB, 200);
+    for (name, errors, repair) in [
+        ("repair_leaks", false, Repair::LEAKS),
+        ("repair_errors", true, Repair::LEAKS | Repair::ERRORS),
+    ] {
+        on_io_thread(async {
+            let (disks, run) = damaged(layout, errors).await;
+            let image = Image::new(layout, 0x9e, disks);
+            let open = image.open().await.unwrap();
+            let report = open.node().driver().check(repair).await.unwrap();
+            assert!(report.leaks_fixed > 0 && (report.corruptions_fixed > 0) == errors);
+            open.close().await.unwrap();
+            let done = image.position();
+            let demand =
+                |at| if errors && at < done { Demand::Repairable } else { Demand::Clean };
+            let survey = Survey {
+                name,
+                layout,
+                log: image.machine.log(),
+                model: &run.model,
+                known: &|_| run.model.all_done(),
+                demand: &demand,
+            };
+            survey.judge(0x9e).await;
+        });
+    }
+}
