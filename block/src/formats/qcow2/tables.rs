@@ -139,8 +139,7 @@ impl Image {
         let new = Allocation::new(self, self.allocate(1).await?);
         let place = new.run.offset;
         let filled = match entry.table {
-            // Beyond the end of the file there are only zeroes.
-            None if new.run.fresh => Ok(()),
+            // Beyond the end of the file, too: an L1 entry must not lead there after a crash.
             None => self.file.write_zeroes(place, cluster_size, WriteFlags::empty()).await,
             Some(old) => self.copy_table(old, place).await,
         };
