@@ -137,6 +137,9 @@ pub fn deprecations(options: &Dict, table: &[OptionDesc]) -> Vec<String> {
 /// * `take(&mut Dict)`, which takes its options out of a larger set, and
 /// * `parse(Dict, owner)`, which refuses options that are left.
 ///
+/// The defaults of creation options are shown to the user when an image is created. Where the
+/// reference does not show one, the field is an `Option` and the driver knows what `None` means.
+///
 /// It is an [`OptionType`](crate::options::OptionType) itself, for groups of options.
 #[macro_export]
 macro_rules! options {

@@ -81,7 +81,8 @@ fn explanation(desc: &OptionDesc) -> String {
 }
 
 /// The line that `create` prints: `Formatting 'FILE', fmt=FORMAT key=value …`, with the options that
-/// are given or have a default, in the order of `described`, and commas in text doubled.
+/// are given or have a default (the default of a deprecated option is not shown), in the order of
+/// `described`, and commas in text doubled.
 pub fn creation_line(
     filename: &str,
     format: &str,
@@ -93,8 +94,10 @@ pub fn creation_line(
         .filter_map(|desc| {
             let value = match (options.get_path(desc.name), desc.default) {
                 (Some(value), _) => given_text(desc.kind, value),
-                (None, Some(default)) => default.to_owned(),
-                (None, None) => return None,
+                (None, Some(default)) if desc.deprecated.is_none() => {
+                    given_text(desc.kind, &default.into())
+                }
+                (None, _) => return None,
             };
             Some(format!("{}={value}", desc.name))
         })
@@ -135,7 +138,7 @@ mod tests {
         /// Options of a format.
         struct Format {
             /// Unit of allocation.
-            "cluster_size" => cluster_size: Size = "65536",
+            "cluster_size" => cluster_size: Size = "64k",
             /// Size of the virtual disk.
             "size" => size: Option<Size>,
             /// Name of the backing file.
@@ -143,7 +146,7 @@ mod tests {
             /// Delay refcount updates.
             "lazy_refcounts" => lazy_refcounts: Option<bool>,
             /// The old encryption.
-            "encryption" => encryption: Option<bool> [deprecated "use encrypt.format=aes"],
+            "encryption" => encryption: bool = "off" [deprecated "use encrypt.format=aes"],
         }
     }
 
@@ -166,8 +169,8 @@ mod tests {
             "\
 Supported test options:
   backing_file=<str>     - Name of the backing file
-  cluster_size=<size>    - Unit of allocation (default 65536)
-  encryption=<bool (on/off)> - The old encryption (deprecated: use encrypt.format=aes)
+  cluster_size=<size>    - Unit of allocation (default 64k)
+  encryption=<bool (on/off)> - The old encryption (default off; deprecated: use encrypt.format=aes)
   lazy_refcounts=<bool (on/off)> - Delay refcount updates
   size=<size>            - Size of the virtual disk
 

@@ -38,11 +38,11 @@ crate::options! {
     /// Options for opening.
     struct Options {
         /// Size of the device.
-        "size" => size: Size = "1G",
+        "size" => size: Size = "1G" [strong],
         /// Time that each request takes, in nanoseconds.
         "latency-ns" => latency_ns: u64 = "0",
         /// Reads return zeroes; else they leave the buffer as it is.
-        "read-zeroes" => read_zeroes: bool = "off",
+        "read-zeroes" => read_zeroes: bool = "off" [strong],
     }
 }
 
@@ -55,6 +55,7 @@ fn check_filename(name: &str, only: &'static str) -> Result<()> {
 
 fn open(context: &mut OpenContext<'_>, info: &'static DriverInfo) -> Result<Box<dyn Driver>> {
     let options = Options::take(&mut context.options)?;
+    context.set_filename(format!("{}://", info.name));
     Ok(Box::new(Null {
         info,
         size: options.size.0,

@@ -10,7 +10,7 @@ use super::resize::set_size;
 use super::storage::{self, Access, Kind};
 use super::{FILE, HOST_DEVICE, check_kind};
 use crate::buf::IoBuf;
-use crate::driver::{DriverInfo, Perm};
+use crate::driver::{DriverInfo, Perm, Prealloc};
 use crate::engine::{Aio, File, sys};
 use crate::error::{Error, Op, Result};
 use crate::num::AsUsize;
@@ -21,6 +21,8 @@ use crate::options::Dict;
 const HEADER: u64 = 512;
 /// Sizes of new files are multiples of this many bytes.
 const SECTOR: u64 = 512;
+/// Extent size hint of new files in bytes, unless the user says otherwise.
+const EXTENT_SIZE_HINT: u64 = 1 << 20;
 
 fn fail(path: &str) -> impl Fn(io::Error) -> Error + '_ {
     move |e| Error::os(Op::Create, path, None, e)
@@ -55,16 +57,19 @@ pub(super) async fn file(filename: &str, options: Dict) -> Result<()> {
     // Nothing is touched before the lock is held.
     let (file, _, _lock) = claim(&FILE, path, OFlags::CREATE)?;
     file.set_len(0).await.map_err(fail(path))?;
+    let extent_size_hint = options.extent_size_hint.map_or(EXTENT_SIZE_HINT, |hint| hint.0);
     // Both are hints, and few file systems take them.
-    if let Ok(hint @ 1..) = u32::try_from(options.extent_size_hint.0) {
+    if let Ok(hint @ 1..) = u32::try_from(extent_size_hint) {
         let _ = sys::set_extent_size_hint(&file, hint);
     }
-    if options.nocow
+    if options.nocow == Some(true)
         && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
     {
         let _ = rustix::fs::ioctl_setflags(&file, flags | IFlags::NOCOW);
     }
-    set_size(&file, 0, size, options.preallocation.mode()).await.map_err(fail(path))
+    set_size(&file, 0, size, options.preallocation.map(Prealloc::from).unwrap_or_default())
+        .await
+        .map_err(fail(path))
 }
 
 /// Prepares a device for a new image.

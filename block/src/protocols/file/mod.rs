@@ -30,6 +30,7 @@ use crate::driver::{
 use crate::engine::{File, FileOptions, sys};
 use crate::error::{Error, Op, Result};
 use crate::graph::OpenContext;
+use crate::options::filename::strip_prefix;
 use crate::options::{Dict, Value};
 
 use bulk::Bulk;
@@ -46,7 +47,7 @@ pub(crate) static FILE: DriverInfo = DriverInfo {
     probe: None,
     prefixes: &["file"],
     parse_filename: Some(|name, options| {
-        options.insert("filename", name.strip_prefix("file:").unwrap_or(name));
+        options.insert("filename", strip_prefix(name, "file:"));
         Ok(())
     }),
     probe_device: None,
@@ -63,7 +64,7 @@ pub(crate) static HOST_DEVICE: DriverInfo = DriverInfo {
     open: |context| Box::pin(async move { open(context, &HOST_DEVICE) }),
     prefixes: &["host_device"],
     parse_filename: Some(|name, options| {
-        options.insert("filename", name.strip_prefix("host_device:").unwrap_or(name));
+        options.insert("filename", strip_prefix(name, "host_device:"));
         Ok(())
     }),
     probe_device: Some(probe_device),

@@ -42,9 +42,9 @@ crate::option_words! {
     }
 }
 
-impl Preallocation {
-    pub(super) fn mode(self) -> Prealloc {
-        match self {
+impl From<Preallocation> for Prealloc {
+    fn from(mode: Preallocation) -> Prealloc {
+        match mode {
             Preallocation::Off => Prealloc::Off,
             Preallocation::Falloc => Prealloc::Falloc,
             Preallocation::Full => Prealloc::Full,
@@ -106,16 +106,17 @@ impl RuntimeOptions {
 }
 
 crate::options! {
-    /// Options for creating a file.
+    /// Options for creating a file, in the order in which tools print them.
     pub(super) struct CreateOptions {
         /// Size of the file.
         "size" => size: Size = "0",
-        /// Storage that the file gets at once: off, falloc (reserved) or full (written).
-        "preallocation" => preallocation: Preallocation = "off",
         /// Turn copy-on-write off (btrfs).
-        "nocow" => nocow: bool = "off",
-        /// Unit in which the file system is to allocate, on file systems with such hints; 0 for none.
-        "extent_size_hint" => extent_size_hint: Size = "1M",
+        "nocow" => nocow: Option<bool>,
+        /// Storage that the file gets at once, reserved (falloc) or written (full).
+        "preallocation" => preallocation: Option<Preallocation>,
+        /// Unit in which the file system is to allocate, on file systems with such hints (1M unless
+        /// given; 0 for none).
+        "extent_size_hint" => extent_size_hint: Option<Size>,
     }
 }
 
