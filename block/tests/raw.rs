@@ -195,6 +195,29 @@ fn windows_outside_the_file_are_refused() {
 }
 
 #[test]
+fn a_guessed_raw_image_cannot_become_another_format() {
+    run(async {
+        let mut header = vec![0; 512];
+        header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+        let setup = setup(4096);
+        let guessed = setup.user(&[]).await;
+        assert_eq!(guessed.node().format(), "raw");
+        let write =
+            |offset, data: &[u8]| guessed.write(offset, IoBuf::copy_of(data), WriteFlags::empty());
+        let error = write(0, &header).await.expect_err("looks like qcow2");
+        assert_eq!(error.errno(), libc::EPERM, "{error}");
+        write(4, &header[4..]).await.expect("has no magic number");
+        let error = write(0, &header[..4]).await.expect_err("completes the header");
+        assert_eq!(error.errno(), libc::EPERM, "{error}");
+        write(512, &header).await.expect("is not at the start");
+        guessed.close().await.expect("clean");
+        let named = setup.user(&[("driver", "raw")]).await;
+        named.write(0, IoBuf::copy_of(&header), WriteFlags::empty()).await.expect("named raw");
+        assert_eq!(setup.bytes.lock()[..512], header);
+    });
+}
+
+#[test]
 fn measuring_counts_whole_sectors() {
     run(async {
         let raw = find("raw").expect("registered");
