@@ -25,6 +25,13 @@ pub(super) enum Change {
     Forget,
 }
 
+impl Change {
+    /// Whether storage is not needed any more.
+    fn unmaps(self) -> bool {
+        self != Change::Zero { unmap: false }
+    }
+}
+
 impl Image {
     /// Makes guest data zero by metadata. Fails as unsupported if the range ends within a subcluster
     /// that has other data.
@@ -144,8 +151,12 @@ impl Image {
                 changed.push((self.slice_index(at), new.encode(&self.geometry)));
                 match (host_of(old), host_of(new)) {
                     (Some(_), None) => removed.push(old),
-                    // Kept, but the content is not needed.
-                    (Some(host), Some(_)) if change == Change::Discard => given_back.push(host),
+                    // Kept, but nothing in it is needed by us, nor by a snapshot.
+                    (Some(host), Some(_))
+                        if change.unmaps() && is_exclusive(old) && !has_data(new) =>
+                    {
+                        given_back.push(host);
+                    }
                     _ => {}
                 }
             }
@@ -220,12 +231,11 @@ impl Image {
 
     /// The storage behind an entry that is gone is to be freed.
     async fn remove(&self, old: Cluster) {
-        let exclusive = matches!(old, Cluster::Standard(Standard { copied: true, .. }));
         if self.data_file.is_some() {
             if let Some(host) = host_of(old) {
                 self.give_back(host).await;
             }
-        } else if exclusive && self.tuning.pass_discard {
+        } else if is_exclusive(old) && self.tuning.pass_discard {
             self.unreference(old, FreedKind::Discarded);
         } else {
             self.unreference(old, FreedKind::Other);
@@ -247,4 +257,14 @@ fn host_of(cluster: Cluster) -> Option<u64> {
         Cluster::Compressed(data) => Some(data.offset),
         Cluster::Standard(s) => s.host,
     }
+}
+
+/// Whether nothing else refers to the storage of a cluster.
+fn is_exclusive(cluster: Cluster) -> bool {
+    matches!(cluster, Cluster::Standard(Standard { copied: true, .. }))
+}
+
+/// Whether any guest data is in the storage of a cluster.
+fn has_data(cluster: Cluster) -> bool {
+    !matches!(cluster, Cluster::Standard(Standard { allocated: 0, .. }))
 }

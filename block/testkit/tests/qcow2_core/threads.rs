@@ -1,0 +1,82 @@
+//! One image used by several I/O threads at once.
+
+use std::sync::Arc;
+
+use cairn_block::IoBufMut;
+use cairn_block::engine::{EngineConfig, IoThread, block_on};
+use cairn_block::graph::Backend;
+use cairn_testkit::{Effect, Memory, Model, Op, Overlay, Rng, Value, Watchdog, perform, stock};
+use futures_util::future::join_all;
+
+use crate::image::{KINDS, create, open, stock_check};
+
+const THREADS: u64 = 3;
+const TASKS: u64 = 4;
+const OPS: u64 = 120;
+
+/// Requests of one task: to sectors that are its own, in clusters that it shares with all others.
+async fn task(disk: Arc<Backend>, number: u64, cluster: u64) -> Overlay {
+    let mut rng = Rng::new(number);
+    let mut done = Overlay::default();
+    let stripe = cluster / 32;
+    for step in 0..OPS {
+        let clusters = disk.size() / cluster;
+        let offset = rng.below(clusters) * cluster + number * stripe;
+        let tag = u32::try_from(number * OPS + step + 1).unwrap();
+        let op = match rng.below(12) {
+            0 => Op::Flush,
+            1 => Op::Zero { offset, len: stripe, unmap: true },
+            _ => Op::Write { offset, len: stripe, tag, fua: false },
+        };
+        perform(&disk, &op).await.unwrap_or_else(|error| panic!("{op}: {error}"));
+        let value = match op {
+            Op::Write { tag, .. } => Value::Tag(tag),
+            Op::Zero { .. } => Value::Zero,
+            _ => continue,
+        };
+        done.apply(offset..offset + stripe, &Effect::set(value));
+        if rng.below(4) == 0 {
+            let read = disk.read(offset, IoBufMut::new(stripe as usize)).await.unwrap();
+            assert!(read[..] == value.buffer(offset, stripe)[..], "task {number} lost {op}");
+        }
+    }
+    done
+}
+
+#[test]
+fn threads_share_clusters_without_losing_anything() {
+    if stock::version().is_none() {
+        return;
+    }
+    let _watchdog = Watchdog::start(std::time::Duration::from_secs(300));
+    let dir = tempfile::tempdir().unwrap();
+    for kind in KINDS.iter().filter(|kind| kind.cluster >= 16384) {
+        let size = kind.cluster * 64;
+        let memory = Memory::new(create(dir.path(), kind.options, &[], size));
+        let threads: Vec<_> = (0..THREADS)
+            .map(|n| IoThread::spawn(&format!("io{n}"), EngineConfig::default()).unwrap())
+            .collect();
+        block_on(&EngineConfig::default(), async {
+            let disk = Arc::new(open(memory.clone(), kind.runtime, false).await.unwrap());
+            let running = threads.iter().zip(0..).map(|(thread, number)| {
+                let disk = Arc::clone(&disk);
+                let cluster = kind.cluster;
+                thread.run(move || async move {
+                    let tasks = (0..TASKS).map(|t| task(disk.clone(), number * TASKS + t, cluster));
+                    join_all(tasks).await
+                })
+            });
+            let overlays: Vec<_> = join_all(running).await.into_iter().flatten().collect();
+            let mut model = Model::new(size);
+            model.step_tasks(&overlays);
+            let disk = Arc::into_inner(disk).expect("all tasks are done");
+            disk.close().await.unwrap();
+            let disk = open(memory.clone(), &[], true).await.unwrap();
+            let wrong = model.verify(&disk, model.all_done()).await.unwrap();
+            assert!(wrong.is_empty(), "{}: {}", kind.options, wrong[0]);
+        })
+        .unwrap();
+        stock_check(dir.path(), &memory.disk(), false, kind.options);
+        threads.into_iter().for_each(IoThread::join);
+    }
+}
