@@ -30,9 +30,14 @@ impl Node {
         }
         let len = len.min(size - offset);
         let align = u64::from(self.driver.limits().request_alignment.max(1));
-        let start = offset / align * align;
-        let asked = (offset + len).next_multiple_of(align) - start;
-        let mut extent = self.driver.block_status(start, asked, precise).await?;
+        let mut start = offset / align * align;
+        let end = (offset + len).next_multiple_of(align);
+        let mut extent = self.driver.block_status(start, end - start, precise).await?;
+        // An extent may end inside an aligned block, where a file does.
+        while extent.len > 0 && start + extent.len <= offset {
+            start += extent.len;
+            extent = self.driver.block_status(start, end - start, precise).await?;
+        }
         let skipped = offset - start;
         if extent.len <= skipped {
             return Err(Error::corrupt(self.label(), "a driver reported an empty extent"));

@@ -485,13 +485,11 @@ impl Driver for FileDriver {
 
     fn format_info(&self) -> DriverFuture<'_, FormatInfo> {
         Box::pin(async move {
-            let mut info = FormatInfo::default();
+            let mut specific = Dict::default();
             if let Ok(hint @ 1..) = sys::extent_size_hint(&*self.file()) {
-                let mut specific = Dict::default();
                 specific.insert("extent-size-hint", Value::Int(i64::from(hint)));
-                info.specific = Some(specific);
             }
-            Ok(info)
+            Ok(FormatInfo { specific: Some(specific), ..FormatInfo::default() })
         })
     }
 
