@@ -26,6 +26,16 @@ pub enum Error {
         /// Its number.
         signal: i32,
     },
+    /// A failure around a file that does not have its name yet.
+    #[error("{}", .source.to_string().replace(.temporary, .filename))]
+    Unnamed {
+        /// Its name so far.
+        temporary: String,
+        /// The name it was to get.
+        filename: String,
+        /// What failed.
+        source: Box<Error>,
+    },
     /// The user asked for something that cannot be.
     #[error("{0}")]
     Usage(String),
@@ -69,6 +79,7 @@ impl Error {
     pub fn exit_status(&self) -> Option<u8> {
         match self {
             Error::WithStatus { status, .. } => Some(*status),
+            Error::Unnamed { source, .. } => source.exit_status(),
             // As shells report a program that died of the signal.
             Error::Interrupted { signal } => u8::try_from(128 + signal).ok(),
             _ => None,

@@ -166,15 +166,18 @@ impl Progress {
         }
     }
 
-    /// Ends the display; `complete` says whether everything was done.
-    pub fn finish(self, complete: bool) {
-        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if complete {
-            state.done = state.total;
-            state.report(100.0);
-        }
+    /// Everything is done, whatever was counted.
+    pub fn complete(&self) {
+        let mut state = self.state();
+        state.done = state.total;
+        state.report(100.0);
+    }
+
+    /// Ends the display.
+    pub fn finish(self) {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(bar) = &state.bar {
-            if complete {
+            if state.done >= state.total {
                 bar.finish();
             } else {
                 bar.abandon();

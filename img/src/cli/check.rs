@@ -62,7 +62,6 @@ impl Check {
         };
         let access = Access {
             write: !repair.is_empty(),
-            resize: !repair.is_empty(),
             check: true,
             force_share: self.share.force_share,
             cache: cache_or(self.cache.as_deref(), CacheMode::Writeback)?,

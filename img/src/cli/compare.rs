@@ -87,7 +87,7 @@ impl Compare {
         if let Ok(found) = &result {
             self.quiet.print(&verdict(*found))?;
         }
-        report.progress.finish(matches!(result, Ok(Verdict::Identical)));
+        report.progress.finish();
         Ok(if result? == Verdict::Identical { 0 } else { EXIT_DIFFERENT })
     }
 }

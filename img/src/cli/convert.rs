@@ -132,7 +132,10 @@ impl Convert {
         };
         let operation = convert(&graph, request, &report);
         let result = runtime::run_watched(operation, || report.progress.request_report());
-        report.progress.finish(result.is_ok());
+        if result.is_ok() {
+            report.progress.complete();
+        }
+        report.progress.finish();
         result?;
         Ok(0)
     }

@@ -70,8 +70,7 @@ impl Map {
                         Ok(())
                     })
                     .await?;
-                    let end = if separator == "[" { "[]\n" } else { "]\n" };
-                    out.write_all(end.as_bytes()).map_err(Error::Stdout)?;
+                    out.write_all(b"]\n").map_err(Error::Stdout)?;
                 }
             }
             image.close().await?;

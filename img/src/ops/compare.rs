@@ -19,9 +19,9 @@ const EXIT_STATUS: u8 = 3;
 const EXIT_READ: u8 = 4;
 
 /// Longest piece in bytes.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 2 << 20;
 /// Pieces in flight.
-const PARALLEL: usize = 8;
+const PARALLEL: usize = 4;
 /// Differences are located to a sector of this many bytes.
 const SECTOR: usize = 512;
 

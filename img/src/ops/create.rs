@@ -176,6 +176,8 @@ fn explicit_format(backing: &str, detected: Option<&str>) -> Error {
 pub(super) struct NewImage {
     /// The name to open it under.
     pub(super) filename: String,
+    /// The name that the user gave.
+    named: String,
     staging: Option<Staging>,
     /// Keeps others from the file that is about to be replaced.
     _claim: Option<Backend>,
@@ -196,8 +198,19 @@ impl NewImage {
         };
         let filename =
             staging.as_ref().and_then(Staging::temporary).unwrap_or(&plan.filename).to_owned();
-        create(graph, &filename, plan.options.clone()).await?;
-        Ok(NewImage { filename, staging, _claim: claim })
+        let image = NewImage { filename, named: plan.filename.clone(), staging, _claim: claim };
+        let created = create(graph, &image.filename, plan.options.clone()).await;
+        image.with_name(created.map_err(Error::from))?;
+        Ok(image)
+    }
+
+    /// Makes a failure speak of the name that the user knows.
+    pub(super) fn with_name<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|source| Error::Unnamed {
+            temporary: self.filename.clone(),
+            filename: self.named.clone(),
+            source: Box::new(source),
+        })
     }
 
     /// Gives the finished image its name.

@@ -62,8 +62,8 @@ pub async fn dd(graph: &Arc<Graph>, request: DdRequest) -> Result<Copied> {
     let image = NewImage::create(graph, &plan).await?;
     let spec =
         ImageSpec::File { name: image.filename.clone(), format: Some(plan.driver.name.to_owned()) };
-    let access = Access { write: true, resize: true, ..Access::default() };
-    let target = spec.open(graph, &access).await?;
+    let access = Access { write: true, ..Access::default() };
+    let target = image.with_name(spec.open(graph, &access).await)?;
     let sources = Sources::part(source, start..end);
     let copied = Copy {
         sources: &sources,
@@ -81,8 +81,8 @@ pub async fn dd(graph: &Arc<Graph>, request: DdRequest) -> Result<Copied> {
     .run(&())
     .await;
     let closed = (target.close().await, sources.close().await);
-    copied?;
-    closed.0?;
+    image.with_name(copied)?;
+    image.with_name(closed.0.map_err(Into::into))?;
     closed.1?;
     image.commit()?;
     Ok(if wanted > size { Copied::SkippedBeyondEnd } else { Copied::All })

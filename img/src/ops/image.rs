@@ -30,6 +30,8 @@ pub enum ImageSpec {
 pub struct Access {
     /// It is written to; otherwise it is opened read-only.
     pub write: bool,
+    /// All of it will be written, from an empty image.
+    pub fill: bool,
     /// Its size may change.
     pub resize: bool,
     /// Only its metadata is looked at, and its backing file is left alone.
@@ -38,6 +40,8 @@ pub struct Access {
     pub check: bool,
     /// Others may be writing to it.
     pub force_share: bool,
+    /// Nobody else may write to it meanwhile.
+    pub exclusive: bool,
     /// Cache mode.
     pub cache: CacheMode,
 }
@@ -47,10 +51,12 @@ impl Default for Access {
     fn default() -> Access {
         Access {
             write: false,
+            fill: false,
             resize: false,
             metadata_only: false,
             check: false,
             force_share: false,
+            exclusive: false,
             cache: CacheMode::Writeback,
         }
     }
@@ -72,7 +78,16 @@ impl Access {
             no_io: self.metadata_only,
             no_backing: self.metadata_only,
             check: self.check,
+            bulk: self.fill,
             ..NodeFlags::default()
+        }
+    }
+
+    fn shared(self) -> Perm {
+        if self.exclusive && !self.force_share {
+            Perm::CONSISTENT_READ | Perm::WRITE_UNCHANGED
+        } else {
+            Perm::all()
         }
     }
 
@@ -122,7 +137,7 @@ impl ImageSpec {
         };
         what.options.merge_defaults(extra);
         let node = graph.open(what).await?;
-        let mut image = Backend::new(graph, node, USER, access.permissions(), Perm::all())?;
+        let mut image = Backend::new(graph, node, USER, access.permissions(), access.shared())?;
         image.set_write_through(access.write && access.cache.writethrough());
         Ok(image)
     }

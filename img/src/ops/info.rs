@@ -10,6 +10,9 @@ use cairn_block::options::filename;
 use super::image::{Access, ImageSpec};
 use crate::error::{Error, Result};
 
+/// Sizes are shown in whole sectors of this many bytes.
+const SECTOR: u64 = 512;
+
 /// What is known of one node, and of those below it.
 #[derive(Clone, Debug, Default)]
 pub struct ImageInfo {
@@ -82,7 +85,7 @@ async fn describe(node: &Arc<Node>) -> Result<ImageInfo> {
         filename: node.filename(),
         format: node.format().to_owned(),
         is_protocol: node.driver().info().kind == DriverKind::Protocol,
-        size: node.size(),
+        size: node.size().next_multiple_of(SECTOR),
         allocated_size: match node.driver().allocated_size().await? {
             Some(size) => Some(size),
             None => children_allocated(&children),

@@ -31,6 +31,20 @@ pub struct MapEntry {
 }
 
 impl MapEntry {
+    fn empty(start: u64) -> MapEntry {
+        MapEntry {
+            start,
+            length: 0,
+            depth: 0,
+            present: false,
+            zero: false,
+            data: false,
+            compressed: false,
+            offset: None,
+            filename: None,
+        }
+    }
+
     /// Appends `next` if it continues this entry.
     fn join(&mut self, next: &MapEntry) -> bool {
         let follows = self.start + self.length == next.start
@@ -51,7 +65,7 @@ impl MapEntry {
 }
 
 /// Calls `emit` for each run of the `length` bytes from `start` (less, where the image ends), in
-/// order, with adjoining runs of the same kind joined.
+/// order, with adjoining runs of the same kind joined. Where there is nothing, the one run is empty.
 pub async fn map(
     image: &Backend,
     start: u64,
@@ -71,7 +85,7 @@ pub async fn map(
             emit(last)?;
         }
     }
-    current.map_or(Ok(()), emit)
+    emit(current.unwrap_or_else(|| MapEntry::empty(start)))
 }
 
 /// The run at `offset`: from the first layer that knows about it.
@@ -94,7 +108,12 @@ async fn entry_at(
             continue;
         }
         let has = |flag| known && extent.status.contains(flag);
-        let place = extent.map.filter(|_| has(Status::OFFSET_VALID));
+        let place = match extent.map {
+            _ if !has(Status::OFFSET_VALID) => None,
+            Some((edge, at)) => Some((edge.node(), at)),
+            // The image is the storage itself.
+            None => Some((Arc::clone(&node), offset)),
+        };
         return Ok(MapEntry {
             start: offset,
             length: len,
@@ -103,7 +122,7 @@ async fn entry_at(
             zero: has(Status::ZERO),
             data: has(Status::DATA),
             compressed: has(Status::COMPRESSED),
-            filename: place.as_ref().map(|(edge, _)| names.of(&edge.node())),
+            filename: place.as_ref().map(|(file, _)| names.of(file)),
             offset: place.map(|(_, at)| at),
         });
     }

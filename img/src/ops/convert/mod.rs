@@ -76,7 +76,8 @@ pub async fn convert(
     request: ConvertRequest,
     notice: &dyn Notice,
 ) -> Result<()> {
-    let access = Access::read(request.source_cache, request.force_share);
+    let access =
+        Access { exclusive: true, ..Access::read(request.source_cache, request.force_share) };
     let mut images = Vec::with_capacity(request.sources.len());
     for spec in &request.sources {
         images.push(spec.open(graph, &access).await?);
@@ -85,9 +86,10 @@ pub async fn convert(
     let created = prepare(graph, &request, &sources).await?;
     let result = copy(graph, &request, &created, &sources, notice).await;
     let closed = sources.close().await;
-    result?;
+    let Some(image) = created.image else { return result.and(closed) };
+    image.with_name(result)?;
     closed?;
-    created.image.map_or(Ok(()), NewImage::commit)
+    image.commit()
 }
 
 /// The target before it is opened.
@@ -140,8 +142,12 @@ async fn copy(
     sources: &Sources,
     notice: &dyn Notice,
 ) -> Result<()> {
-    let access =
-        Access { write: true, resize: true, cache: request.target_cache, ..Access::default() };
+    let access = Access {
+        write: true,
+        fill: prepared.image.is_some(),
+        cache: request.target_cache,
+        ..Access::default()
+    };
     let target = prepared.spec.open(graph, &access).await?;
     let copied = async {
         if target.size() < sources.size() {
