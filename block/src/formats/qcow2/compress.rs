@@ -19,10 +19,10 @@ use crate::num::AsUsize;
 
 /// Base 2 logarithm of the window with which clusters are deflated: readers need no larger one.
 const DEFLATE_WINDOW: u8 = 12;
-/// Deflate's usual level.
-const DEFLATE_LEVEL: u32 = 6;
-/// Zstandard's usual level.
-const ZSTD_LEVEL: i32 = zstd::DEFAULT_COMPRESSION_LEVEL;
+/// Level of deflate. On clusters of programs and text, level 6 takes 1.5 times as long for 5 % less.
+const DEFLATE_LEVEL: u32 = 2;
+/// Level of Zstandard. Level 3 takes 1.4 times as long for 2 % less.
+const ZSTD_LEVEL: i32 = 2;
 /// Largest base 2 logarithm of a Zstandard window that is accepted. Clusters have at most 2 MiB, but
 /// a frame may claim a window of gigabytes.
 const MAX_ZSTD_WINDOW: u32 = 23;
