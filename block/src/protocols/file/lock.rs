@@ -134,6 +134,12 @@ impl ImageLock {
     }
 }
 
+impl Drop for ImageLock {
+    fn drop(&mut self) {
+        self.give_back(self.held);
+    }
+}
+
 fn is_unsupported(e: &io::Error) -> bool {
     matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP))
 }

@@ -520,9 +520,12 @@ impl Driver for FileDriver {
 
     fn close(&self) -> DriverFuture<'_, ()> {
         Box::pin(async move {
-            // The locks end with the driver; a write that nobody waits for must not come after them.
+            // A write that nobody waits for must not come after the locks are gone.
             self.file().settle().await;
-            self.trim().map_err(|e| self.node_error(Op::Resize, e))
+            let trimmed = self.trim().map_err(|e| self.node_error(Op::Resize, e));
+            // Not left to the descriptor: another thread may be about to let go of it.
+            self.mode.lock().lock = None;
+            trimmed
         })
     }
 }
