@@ -3,7 +3,7 @@
 const _: () = assert!(usize::BITS == 64, "Cairn addresses images with 64-bit sizes only");
 
 /// Conversion to `usize` that loses nothing on a 64-bit target.
-pub trait AsUsize {
+pub trait AsUsize: Copy {
     /// The same number as `usize`.
     fn as_usize(self) -> usize;
 }

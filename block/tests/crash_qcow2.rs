@@ -8,19 +8,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cairn_block::{IoBufMut, Result};
 use cairn_block::driver::{Repair, WriteFlags};
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::Backend;
+use cairn_block::{IoBufMut, Result};
 use cairn_testkit::qcow2::{Layout, boxed, damage};
 use cairn_testkit::{
-    CrashLog, CrashState, Disk, Knowledge, Memory, Model, Plan, Profile, Recorder, Reopen, Rng, Run,
-    Value, Volatile, Watchdog, Workload, run, stock,
+    CrashLog, CrashState, Disk, Knowledge, Memory, Model, Plan, Profile, Recorder, Reopen, Rng,
+    Run, Value, Volatile, Watchdog, Workload, run, stock,
 };
 use futures_util::future::LocalBoxFuture;
 
 /// Longest time that one state may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// One state in so many is written to once more.
 const REUSED: usize = 8;
 /// States of each workload that the stock tool checks.
@@ -156,7 +156,7 @@ impl Survey<'_> {
             Err(error) => return Err(format!("open: {error}")),
         };
         let content = self.examine(image, (self.known)(state.position)).await?;
-        if number % REUSED == 0 {
+        if number.is_multiple_of(REUSED) {
             self.reuse(&disks, content, number).await.map_err(|e| format!("written again: {e}"))?;
         }
         Ok(Some(disks))
@@ -194,7 +194,12 @@ impl Survey<'_> {
     }
 
     /// Writes to the image and looks at it again: all else must stay as it was.
-    async fn reuse(&self, disks: &[Disk], mut content: Vec<u8>, number: usize) -> Result<(), String> {
+    async fn reuse(
+        &self,
+        disks: &[Disk],
+        mut content: Vec<u8>,
+        number: usize,
+    ) -> Result<(), String> {
         let devices: Vec<_> = disks.iter().cloned().map(Memory::new).collect();
         let image = self.layout.open(boxed(&devices), false).await.map_err(|e| e.to_string())?;
         let mut rng = Rng::new(number as u64);
@@ -326,8 +331,7 @@ fn clusters_of_512_bytes() {
 
 #[test]
 fn overlay() {
-    let layout =
-        Layout { backing: Some(1_200_000), ..Layout::new("overlay", &[], 64 * KIB, 24) };
+    let layout = Layout { backing: Some(1_200_000), ..Layout::new("overlay", &[], 64 * KIB, 24) };
     survey(layout, &Profile { align: 1, ..layout.profile(60) }, 0x0e, 1000);
 }
 
@@ -397,8 +401,7 @@ fn repair() {
             assert!(report.leaks_fixed > 0 && (report.corruptions_fixed > 0) == errors);
             open.close().await.unwrap();
             let done = image.position();
-            let demand =
-                |at| if errors && at < done { Demand::Repairable } else { Demand::Clean };
+            let demand = |at| if errors && at < done { Demand::Repairable } else { Demand::Clean };
             let survey = Survey {
                 name,
                 layout,

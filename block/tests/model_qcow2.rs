@@ -19,7 +19,7 @@ use cairn_testkit::{Op, Rng, TaskLog, Value, Watchdog, effect, perform, stock};
 use futures_util::future::join_all;
 
 /// Longest time that a round may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const ROUNDS: u64 = 8;
 const TASKS: u64 = 6;
 /// Requests of a task in a round.
@@ -140,8 +140,8 @@ async fn compress(image: &Backend, cluster: u64) {
 /// The rounds of one layout in the directory `dir`.
 async fn hammer(layout: Layout, compressed: bool, seed: u64, dir: &Path, watchdog: &Watchdog) {
     layout.create_in(dir).await.unwrap();
-    let threads = ["first", "second"]
-        .map(|name| IoThread::spawn(name, EngineConfig::default()).unwrap());
+    let threads =
+        ["first", "second"].map(|name| IoThread::spawn(name, EngineConfig::default()).unwrap());
     let mut image = Arc::new(layout.open_in(dir).await.unwrap());
     if compressed {
         compress(&image, layout.cluster).await;

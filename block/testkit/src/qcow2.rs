@@ -196,14 +196,15 @@ impl Layout {
 
     /// Lets the stock tool check an image with the content of `disks`, in the directory `dir`.
     pub fn stock_check(&self, disks: &[Disk], dir: &Path) -> std::io::Result<Output> {
-        let mut children = String::new();
+        let mut children = Vec::new();
         for (child, disk) in ["file", "data-file"].into_iter().zip(disks) {
             let path = dir.join(child);
             disk.store(&path)?;
             let path = path.display();
-            children.push_str(&format!(r#", "{child}": {{"driver": "file", "filename": "{path}"}}"#));
+            children.push(format!(r#""{child}": {{"driver": "file", "filename": "{path}"}}"#));
         }
-        let image = format!(r#"json:{{"driver": "qcow2", "backing": null{children}}}"#);
+        let children = children.join(", ");
+        let image = format!(r#"json:{{"driver": "qcow2", "backing": null, {children}}}"#);
         Ok(stock::qemu_img(["check", &image]))
     }
 }

@@ -52,7 +52,7 @@ impl TaskLog {
                     return Some(Mismatch {
                         offset,
                         found: new.iter().copied().take(16).collect(),
-                        legal: effect.iter().flat_map(|e| e.values()).copied().collect(),
+                        legal: effect.iter().flat_map(Effect::values).copied().collect(),
                         steps: Vec::new(),
                     });
                 }

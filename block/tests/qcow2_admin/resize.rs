@@ -127,7 +127,7 @@ fn what_was_cut_off_does_not_come_back() {
         expect(dir.path(), &words);
         run(async {
             let image = super::stock::open(&path, writable()).await?;
-            let data = IoBuf::copy_of(&[5; 4 << 20]);
+            let data = IoBuf::copy_of(&vec![5; 4 << 20]);
             image.write(0, data, WriteFlags::empty()).await?;
             for (size, how) in [(1_000_448, Resize::default()), (3 << 20, Resize::default())] {
                 image.resize(size, how).await?;

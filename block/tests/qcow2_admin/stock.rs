@@ -71,9 +71,10 @@ pub(crate) async fn open(path: &Path, flags: NodeFlags) -> cairn_block::Result<B
     let graph = Graph::new();
     let name = path.to_str().expect("plain path");
     let node = graph.open(OpenOptions::file(name, Some("qcow2"), flags)).await?;
-    let used = match flags.read_only {
-        true => Perm::CONSISTENT_READ,
-        false => Perm::CONSISTENT_READ | Perm::WRITE | Perm::RESIZE,
+    let used = if flags.read_only {
+        Perm::CONSISTENT_READ
+    } else {
+        Perm::CONSISTENT_READ | Perm::WRITE | Perm::RESIZE
     };
     Backend::new(&graph, node, "test", used, Perm::all())
 }

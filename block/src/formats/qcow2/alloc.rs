@@ -33,11 +33,6 @@ pub(crate) enum AllocError {
         /// Host offset of the cluster.
         offset: u64,
     },
-    /// A refcount would exceed what its width allows.
-    Overflow {
-        /// Host offset of the cluster.
-        offset: u64,
-    },
 }
 
 impl From<Unavailable> for AllocError {
@@ -273,29 +268,6 @@ impl Allocator {
                 }
                 freed(cluster << self.geometry.cluster_bits);
             }
-        }
-        Ok(())
-    }
-
-    /// Adds one reference to each of `clusters` clusters from host offset `offset` on.
-    ///
-    /// On [`AllocError::Unavailable`] nothing was changed.
-    pub(crate) fn reference(&mut self, offset: u64, clusters: u64) -> Result<(), AllocError> {
-        let first = offset >> self.geometry.cluster_bits;
-        let max = self.refs.codec().max();
-        for cluster in first..first + clusters {
-            let (index, _) = self.refs.split(cluster);
-            while self.refs.block(index)?.is_none() {
-                self.add_block(index)?;
-            }
-            if self.refs.get(cluster)? >= max {
-                let offset = cluster << self.geometry.cluster_bits;
-                return Err(AllocError::Overflow { offset });
-            }
-        }
-        for cluster in first..first + clusters {
-            let count = self.refs.get(cluster)?;
-            self.refs.set(cluster, count + 1);
         }
         Ok(())
     }

@@ -35,10 +35,6 @@ impl Image {
                         format!("the cluster at {offset:#x} is in use but counted as free");
                     return Err(self.corrupt(detail).await);
                 }
-                Err(AllocError::Overflow { offset }) => {
-                    let what = format!("the cluster at {offset:#x} has too many references");
-                    return Err(self.unsupported(&what));
-                }
             }
         }
     }

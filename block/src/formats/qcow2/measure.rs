@@ -17,7 +17,7 @@ const STEP: u64 = 1 << 30;
 
 /// Measures an image to be created: `DriverInfo::measure` of qcow2. With a source its size counts,
 /// else the option `size`.
-pub(crate) fn measure<'a>(options: Dict, source: Option<&'a Backend>) -> DriverFuture<'a, Measure> {
+pub(crate) fn measure(options: Dict, source: Option<&Backend>) -> DriverFuture<'_, Measure> {
     Box::pin(async move {
         let mut options = CreateOptions::parse(options, "format 'qcow2'")?;
         create::refuse_encryption(&options)?;
@@ -145,9 +145,12 @@ mod tests {
         measure(options, None).await.map(|m| (m.required, m.fully_allocated))
     }
 
+    /// Creation options, and the sizes that the reference gives: (required, fully allocated).
+    type Case = (&'static [(&'static str, &'static str)], (u64, u64));
+
     #[tokio::test]
     async fn sizes_are_those_of_the_reference() {
-        let cases: [(&[(&str, &str)], (u64, u64)); 8] = [
+        let cases: [Case; 8] = [
             (&[("size", "1G")], (393_216, 1_074_135_040)),
             (&[("size", "1G"), ("cluster_size", "512")], (21_385_216, 1_095_127_040)),
             (&[("size", "1G"), ("preallocation", "falloc")], (1_074_135_040, 1_074_135_040)),

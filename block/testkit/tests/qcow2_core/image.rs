@@ -11,15 +11,15 @@ use std::sync::Arc;
 
 /// A kind of image.
 #[derive(Clone, Copy)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// Creation options for `qemu-img`.
-    pub options: &'static str,
+    pub(crate) options: &'static str,
     /// Cluster size in bytes.
-    pub cluster: u64,
+    pub(crate) cluster: u64,
     /// Percentage of compressed writes.
-    pub compressed: u64,
+    pub(crate) compressed: u64,
     /// Options for opening.
-    pub runtime: &'static [(&'static str, &'static str)],
+    pub(crate) runtime: &'static [(&'static str, &'static str)],
 }
 
 const fn kind(options: &'static str, cluster: u64, compressed: u64) -> Kind {
@@ -27,7 +27,7 @@ const fn kind(options: &'static str, cluster: u64, compressed: u64) -> Kind {
 }
 
 /// All kinds that differ in how they work.
-pub const KINDS: &[Kind] = &[
+pub(crate) const KINDS: &[Kind] = &[
     kind("cluster_size=65536", 65536, 10),
     kind("cluster_size=4096", 4096, 10),
     Kind {
@@ -45,15 +45,19 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// The device nodes below an image, by the option that names them.
-pub type Below = Vec<(&'static str, Box<dyn Driver>)>;
+pub(crate) type Below = Vec<(&'static str, Box<dyn Driver>)>;
 
 /// Flags with which the nodes are opened.
-pub fn flags() -> NodeFlags {
+pub(crate) fn flags() -> NodeFlags {
     NodeFlags { unmap: true, ..NodeFlags::default() }
 }
 
 /// Opens the qcow2 image on the nodes `below`.
-pub async fn open_on(below: Below, runtime: &[(&str, &str)], read_only: bool) -> Result<Backend> {
+pub(crate) async fn open_on(
+    below: Below,
+    runtime: &[(&str, &str)],
+    read_only: bool,
+) -> Result<Backend> {
     let graph = Graph::new();
     let flags = NodeFlags { read_only, ..flags() };
     let mut options = Dict::new();
@@ -72,19 +76,23 @@ pub async fn open_on(below: Below, runtime: &[(&str, &str)], read_only: bool) ->
 }
 
 /// Opens the qcow2 image in `disk`.
-pub async fn open(disk: impl Driver, runtime: &[(&str, &str)], read_only: bool) -> Result<Backend> {
+pub(crate) async fn open(
+    disk: impl Driver,
+    runtime: &[(&str, &str)],
+    read_only: bool,
+) -> Result<Backend> {
     open_on(vec![("file", Box::new(disk))], runtime, read_only).await
 }
 
 /// Runs `qemu-img`, which must succeed.
-pub fn qemu_img(arguments: &[&str]) -> String {
+pub(crate) fn qemu_img(arguments: &[&str]) -> String {
     let output = stock::qemu_img(arguments);
     assert!(output.status.success(), "qemu-img {arguments:?}: {}", stock::text(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// A new image as the reference creates it; `more` are arguments in front of its name.
-pub fn create(dir: &Path, options: &str, more: &[&str], size: u64) -> Disk {
+pub(crate) fn create(dir: &Path, options: &str, more: &[&str], size: u64) -> Disk {
     let path = dir.join("new.qcow2");
     let size = size.to_string();
     let mut arguments = vec!["create", "-q", "-f", "qcow2", "-o", options];
@@ -95,11 +103,12 @@ pub fn create(dir: &Path, options: &str, more: &[&str], size: u64) -> Disk {
 }
 
 /// Asserts that the reference finds nothing wrong with `disk`, but leaks if those are allowed.
-pub fn stock_check(dir: &Path, disk: &Disk, leaks: bool, what: &str) {
+pub(crate) fn stock_check(dir: &Path, disk: &Disk, leaks: bool, what: &str) {
     let path = dir.join("check.qcow2");
     disk.store(&path).unwrap();
     // Whatever backing file the image names is not there.
-    let name = format!("json:{{\"driver\":\"qcow2\",\"backing\":null,\"file.filename\":{path:?}}}");
+    let path = path.display();
+    let name = format!(r#"json:{{"driver":"qcow2","backing":null,"file.filename":"{path}"}}"#);
     let output = stock::qemu_img(["check", &name]);
     let code = output.status.code();
     let fine = code == Some(0) || (leaks && code == Some(3));

@@ -11,9 +11,9 @@ use futures_util::future::LocalBoxFuture;
 use crate::image::{Below, KINDS, Kind, create, open_on, qemu_img, stock_check};
 
 /// An image on several devices.
-pub struct Layered<'k> {
-    pub devices: Vec<(&'static str, Memory)>,
-    pub kind: &'k Kind,
+pub(crate) struct Layered<'k> {
+    pub(crate) devices: Vec<(&'static str, Memory)>,
+    pub(crate) kind: &'k Kind,
 }
 
 impl Layered<'_> {

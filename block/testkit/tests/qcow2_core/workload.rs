@@ -84,9 +84,9 @@ async fn with_fault(dir: &std::path::Path, kind: &Kind, rule: Rule, seed: u64) -
             // A request that failed may have been done in part.
             let effect = match (result, request) {
                 (Err(_), Op::Write { tag, .. } | Op::Compressed { tag, .. }) => {
-                    Effect::maybe(Value::Tag(*tag))
+                    Effect::set(Value::Tag(*tag)).uncertain()
                 }
-                (Err(_), Op::Zero { .. }) => Effect::maybe(Value::Zero),
+                (Err(_), Op::Zero { .. }) => Effect::set(Value::Zero).uncertain(),
                 _ => effect,
             };
             effects.push((range, effect));

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use crate::num::AsUsize;
 
 /// Clusters in a piece.
-pub(super) const PIECE: u64 = 512;
+pub(super) const PIECE: u64 = PIECE_LEN as u64;
+const PIECE_LEN: usize = 512;
 /// Pieces below this number are found by index, those above by search.
 const INDEXED: u64 = 1 << 20;
 /// The byte that says that the count is kept aside.
 const LARGE: u8 = u8::MAX;
 
-type Piece = Box<[u8; PIECE as usize]>;
+type Piece = Box<[u8; PIECE_LEN]>;
 
 /// References to host clusters.
 #[derive(Default)]
@@ -37,7 +38,7 @@ impl Counts {
     }
 
     fn piece_mut(&mut self, number: u64) -> &mut Piece {
-        let empty = || Box::new([0; PIECE as usize]);
+        let empty = || Box::new([0; PIECE_LEN]);
         if number >= INDEXED {
             return self.others.entry(number).or_insert_with(empty);
         }

@@ -36,7 +36,7 @@ struct Wrong {
     correction: RawEntry,
 }
 
-impl<'a> Checker<'a> {
+impl Checker<'_> {
     /// Checks the entries of the active tables, and corrects damaged entries of all tables.
     ///
     /// Entries are written only where errors are to be repaired. The refcounts that they must agree
