@@ -14,23 +14,25 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::alloc::Allocator;
 use super::compress::ClusterCache;
-use super::entry::EntryError;
+use super::entry::{EntryError, L1Entry};
 use super::epoch::Epochs;
 use super::feature::{Autoclear, Compatible, Incompatible};
 use super::geometry::Geometry;
-use super::header::{Compression, FEATURES_OFFSET, Header};
+use super::header::{Compression, FEATURES_OFFSET, Header, MAX_L1_BYTES};
 use super::l1::L1Table;
 use super::l2::SliceCache;
 use super::options::Tuning;
 use super::overlap::{MetadataMap, Structure};
 use super::pending::Pending;
 use super::refblocks::RefBlocks;
+use super::snapshot;
 use super::writeback::Rounds;
-use crate::buf::IoBuf;
+use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::error::{Error, Result};
 use crate::graph::Edge;
 use crate::graph::tracker::Tracker;
+use crate::num::AsUsize;
 
 /// Locks that spread work on unrelated tables.
 pub(super) const STRIPES: usize = 16;
@@ -243,9 +245,40 @@ impl Image {
         if self.claimed.load(Ordering::Acquire) {
             return Ok(());
         }
+        self.list_snapshots().await?;
         self.change_features(|header| header.autoclear &= Autoclear::RAW_DATA_FILE).await?;
         self.claimed.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Enters the tables of internal snapshots into the metadata map.
+    async fn list_snapshots(&self) -> Result<()> {
+        let header = self.header.lock().clone();
+        if header.snapshot_count == 0 || !self.metadata.checks(Structure::SNAPSHOTS) {
+            return Ok(());
+        }
+        let table = snapshot::read_table(&self.file, &header, &self.label).await?;
+        self.metadata.add(Structure::SNAPSHOT_TABLE, header.snapshots_offset, table.bytes);
+        for snapshot in &table.snapshots {
+            let len = u64::from(snapshot.l1_entries) * 8;
+            self.metadata.add(Structure::INACTIVE_L1, snapshot.l1_offset, len);
+            if self.metadata.checks(Structure::INACTIVE_L2) && len <= MAX_L1_BYTES {
+                let buf = IoBufMut::new(len.as_usize());
+                let l1 = self.file.read(snapshot.l1_offset, buf).await?;
+                self.add_l2_tables(Structure::INACTIVE_L2, &l1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters the L2 tables that the L1 entries in `bytes` lead to into the metadata map.
+    pub(super) fn add_l2_tables(&self, structure: Structure, bytes: &[u8]) {
+        for raw in bytes.chunks_exact(8) {
+            let raw = u64::from_be_bytes(raw.try_into().unwrap_or_default());
+            if let Ok(L1Entry { table: Some(table), .. }) = L1Entry::decode(raw, &self.geometry) {
+                self.metadata.add(structure, table, self.geometry.cluster_size());
+            }
+        }
     }
 
     /// Whether refcounts on disk may lag behind, with the dirty bit saying so.

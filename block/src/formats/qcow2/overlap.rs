@@ -33,6 +33,10 @@ bitflags! {
         /// The directory of persistent bitmaps.
         const BITMAP_DIRECTORY = 1 << 8;
 
+        /// Tables of internal snapshots.
+        const SNAPSHOTS = Self::SNAPSHOT_TABLE.bits()
+            | Self::INACTIVE_L1.bits()
+            | Self::INACTIVE_L2.bits();
         /// What never changes its place.
         const CONSTANT = Self::HEADER.bits()
             | Self::REFCOUNT_TABLE.bits()
@@ -84,6 +88,11 @@ impl MetadataMap {
         MetadataMap { checked, areas: RwLock::default(), conflict: Mutex::default() }
     }
 
+    /// Whether any of `structures` is checked.
+    pub(crate) fn checks(&self, structures: Structure) -> bool {
+        self.checked.intersects(structures)
+    }
+
     /// Adds the `len` bytes at `start`.
     pub(crate) fn add(&self, structure: Structure, start: u64, len: u64) {
         if len == 0 || !self.checked.contains(structure) {
@@ -92,6 +101,11 @@ impl MetadataMap {
         let area = Area { end: start.saturating_add(len), structure };
         let mut areas = self.areas.write();
         match hit(&areas, start, len) {
+            // Snapshots share L2 tables with each other and with the active L1 table.
+            Some(Structure::ACTIVE_L2) if structure == Structure::INACTIVE_L2 => {}
+            Some(Structure::INACTIVE_L2) if structure == Structure::ACTIVE_L2 => {
+                areas.insert(start, area);
+            }
             Some(other) if other != structure => {
                 self.conflict
                     .lock()

@@ -4,6 +4,7 @@
 //! blocks in, and writes captured ones out. Blocks are kept in their on-disk form.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 
 use super::entry::{EntryError, decode_reftable};
 use super::geometry::Geometry;
@@ -15,17 +16,35 @@ use crate::num::AsUsize;
 /// Refcount table entries in a sector, the unit in which the table is written.
 const SECTOR_ENTRIES: u64 = 64;
 
+/// Unit in which refcount blocks are written, in bytes.
+const PIECE: usize = 4096;
+
 struct Block {
     bytes: Vec<u8>,
-    dirty: bool,
+    /// The bytes that differ from the disk are in here; whole pieces.
+    dirty: Option<Range<usize>>,
     /// Captures of the block that are being written.
     writing: u32,
     recent: bool,
 }
 
-/// A refcount block as it was when captured.
+impl Block {
+    /// Notes that `range` differs from the disk. True if nothing did before.
+    fn touch(&mut self, range: Range<usize>) -> bool {
+        let start = range.start / PIECE * PIECE;
+        let end = range.end.next_multiple_of(PIECE).min(self.bytes.len());
+        let old = self.dirty.take();
+        let was_clean = old.is_none();
+        let old = old.unwrap_or(start..end);
+        self.dirty = Some(old.start.min(start)..old.end.max(end));
+        was_clean
+    }
+}
+
+/// The changed part of a refcount block as it was when captured.
 pub(crate) struct CapturedBlock {
     index: u64,
+    start: usize,
     /// Host offset to write to.
     pub(crate) offset: u64,
     /// Content.
@@ -174,14 +193,14 @@ impl RefBlocks {
     /// Supplies block `index` as read from disk.
     pub(crate) fn fill_block(&mut self, index: u64, bytes: Vec<u8>) {
         self.evict();
-        self.add_block(index, bytes, false);
+        self.add_block(index, bytes, None);
     }
 
-    fn add_block(&mut self, index: u64, bytes: Vec<u8>, dirty: bool) {
+    fn add_block(&mut self, index: u64, bytes: Vec<u8>, dirty: Option<Range<usize>>) {
+        self.dirty += usize::from(dirty.is_some());
         let block = Block { bytes, dirty, writing: 0, recent: true };
         if self.blocks.insert(index, block).is_none() {
             self.hand.push_back(index);
-            self.dirty += usize::from(dirty);
         }
     }
 
@@ -192,7 +211,7 @@ impl RefBlocks {
             let Some(index) = self.hand.pop_front() else { return };
             let idle = self.blocks.get_mut(&index).is_some_and(|block| {
                 let recent = std::mem::take(&mut block.recent);
-                !recent && !block.dirty && block.writing == 0
+                !recent && block.dirty.is_none() && block.writing == 0
             });
             if idle {
                 self.blocks.remove(&index);
@@ -205,7 +224,7 @@ impl RefBlocks {
     /// Drops blocks that were not used since the last call.
     pub(crate) fn trim(&mut self) {
         self.blocks.retain(|_, block| {
-            std::mem::take(&mut block.recent) || block.dirty || block.writing > 0
+            std::mem::take(&mut block.recent) || block.dirty.is_some() || block.writing > 0
         });
         self.hand.retain(|index| self.blocks.contains_key(index));
     }
@@ -231,8 +250,7 @@ impl RefBlocks {
         debug_assert!(block.is_some(), "refcount block {index} is not in memory");
         if let Some(block) = block {
             self.codec.set(&mut block.bytes, entry, value);
-            self.dirty += usize::from(!block.dirty);
-            block.dirty = true;
+            self.dirty += usize::from(block.touch(self.codec.bytes(entry)));
         }
     }
 
@@ -244,7 +262,8 @@ impl RefBlocks {
             *entry = offset;
             self.created.push((Structure::REFCOUNT_BLOCK, offset, self.geometry.cluster_size()));
             self.dirty_sectors.insert(index / SECTOR_ENTRIES);
-            self.add_block(index, vec![0; self.geometry.cluster_size().as_usize()], true);
+            let len = self.geometry.cluster_size().as_usize();
+            self.add_block(index, vec![0; len], Some(0..len));
         }
     }
 
@@ -292,12 +311,13 @@ impl RefBlocks {
         let mut blocks: Vec<_> = self
             .blocks
             .iter_mut()
-            .filter(|(_, block)| block.dirty)
             .filter_map(|(&index, block)| {
-                let offset = *table.get(index.as_usize())?;
-                block.dirty = false;
+                let place = *table.get(index.as_usize())?;
+                let dirty = block.dirty.take()?;
                 block.writing += 1;
-                Some(CapturedBlock { index, offset, bytes: IoBuf::copy_of(&block.bytes) })
+                let (start, offset) = (dirty.start, place + dirty.start as u64);
+                let bytes = IoBuf::copy_of(block.bytes.get(dirty)?);
+                Some(CapturedBlock { index, start, offset, bytes })
             })
             .collect();
         blocks.sort_unstable_by_key(|block| block.offset);
@@ -326,9 +346,9 @@ impl RefBlocks {
         for captured in &captured.blocks {
             if let Some(block) = self.blocks.get_mut(&captured.index) {
                 block.writing = block.writing.saturating_sub(1);
-                if !written && !block.dirty {
-                    block.dirty = true;
-                    self.dirty += 1;
+                if !written {
+                    let range = captured.start..captured.start + captured.bytes.len();
+                    self.dirty += usize::from(block.touch(range));
                 }
             }
         }

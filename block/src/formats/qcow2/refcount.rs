@@ -1,5 +1,7 @@
 //! Refcount block entries of 1 to 64 bits (qcow2 specification, "Host cluster management").
 
+use std::ops::Range;
+
 /// Reads and writes the refcounts of a block in its on-disk form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Codec {
@@ -49,6 +51,12 @@ impl Codec {
         if let Some(place) = place {
             place.copy_from_slice(&value.to_be_bytes()[8 - width..]);
         }
+    }
+
+    /// The bytes of a block that refcount number `index` is in.
+    pub(crate) fn bytes(self, index: usize) -> Range<usize> {
+        let first = (index << self.order) / 8;
+        first..first + (1 << self.order.saturating_sub(3))
     }
 
     /// Index of the first refcount at or after `from` that is zero, looking at `entries` of them.

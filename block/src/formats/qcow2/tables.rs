@@ -37,12 +37,7 @@ impl Image {
             Err(missing) => missing,
         };
         let bytes = self.file.read(missing.offset, IoBufMut::new(missing.len.as_usize())).await?;
-        for raw in bytes.chunks_exact(8) {
-            let raw = u64::from_be_bytes(raw.try_into().unwrap_or_default());
-            if let Ok(L1Entry { table: Some(table), .. }) = L1Entry::decode(raw, &self.geometry) {
-                self.metadata.add(Structure::ACTIVE_L2, table, self.geometry.cluster_size());
-            }
-        }
+        self.add_l2_tables(Structure::ACTIVE_L2, &bytes);
         l1.fill(missing, &bytes);
         Ok(l1.get(index).unwrap_or(0))
     }
@@ -151,6 +146,7 @@ impl Image {
         self.l1.load().set(index, L1Entry { table: Some(place), copied: true }.encode());
         if let Some(old) = entry.table {
             self.metadata.remove(Structure::ACTIVE_L2, old);
+            self.metadata.add(Structure::INACTIVE_L2, old, cluster_size);
             self.pending.push(Freed { offset: old, clusters: 1, kind: FreedKind::Table });
         }
         Ok(())
