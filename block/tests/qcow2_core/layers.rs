@@ -11,15 +11,9 @@ use futures_util::future::LocalBoxFuture;
 use crate::image::{Below, KINDS, Kind, create, open_on, qemu_img, stock_check};
 
 /// An image on several devices.
-<<<<<<< HEAD:block/testkit/tests/qcow2_core/layers.rs
-pub(crate) struct Layered<'k> {
-    pub(crate) devices: Vec<(&'static str, Memory)>,
-    pub(crate) kind: &'k Kind,
-=======
 struct Layered<'k> {
     devices: Vec<(&'static str, Memory)>,
     kind: &'k Kind,
->>>>>>> 08ae77a (Write only the changed parts of refcount blocks; check writes against snapshot tables):block/tests/qcow2_core/layers.rs
 }
 
 impl Layered<'_> {
