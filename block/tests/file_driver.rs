@@ -446,3 +446,15 @@ fn bulk_writes_land_in_place_and_leave_the_true_size() {
         }
     });
 }
+
+#[test]
+fn a_pipe_is_refused_without_waiting_for_its_other_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    run(async {
+        let flags = NodeFlags { read_only: true, ..NodeFlags::default() };
+        let Err(error) = open_file(&path, flags).await else { panic!("a pipe is no image") };
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    });
+}

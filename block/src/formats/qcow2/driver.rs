@@ -87,6 +87,10 @@ async fn open_data_file(
     context: &mut OpenContext<'_>,
     header: &Header,
 ) -> Result<Option<Arc<Edge>>> {
+    if context.flags().no_io && !context.options.contains("data-file") {
+        // Who only looks at metadata must not be led to files that the image names.
+        return Ok(None);
+    }
     let stored = header.extensions.data_file.as_deref();
     let has_data_file = header.incompatible.contains(Incompatible::DATA_FILE);
     // Without the feature only the options can name one, which is then refused.

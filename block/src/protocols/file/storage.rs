@@ -55,8 +55,12 @@ impl Access {
 
     /// Opens `path`.
     pub(super) fn open(self, path: &str, writable: bool) -> io::Result<OwnedFd> {
-        let fd = rustix::fs::open(path, self.flags(writable), Mode::empty());
-        fd.map_err(|e| self.explain(e.into()))
+        // Opening a pipe would wait for its other end; the caller refuses it afterwards.
+        let flags = self.flags(writable) | OFlags::NONBLOCK;
+        let fd =
+            rustix::fs::open(path, flags, Mode::empty()).map_err(|e| self.explain(e.into()))?;
+        rustix::fs::fcntl_setfl(&fd, rustix::fs::fcntl_getfl(&fd)? - OFlags::NONBLOCK)?;
+        Ok(fd)
     }
 
     /// Opens what `fd` refers to once more, whatever happened to its path.
