@@ -47,7 +47,7 @@ fn damaged_images_fail_cleanly() {
     if stock::version().is_none() {
         return;
     }
-    let watchdog = Watchdog::start(Duration::from_secs(600));
+    let watchdog = Watchdog::start(Duration::from_mins(10));
     let dir = tempfile::tempdir().unwrap();
     block_on(&EngineConfig::default(), async {
         for (number, kind) in KINDS.iter().enumerate() {
