@@ -71,10 +71,11 @@ pub async fn info(
 
 async fn describe(node: &Arc<Node>) -> Result<ImageInfo> {
     let format_info = node.driver().format_info().await?;
+    let base = node.base_filename().unwrap_or_default();
     let full_backing_file = format_info
         .backing_file
         .as_deref()
-        .and_then(|stored| filename::resolve_backing(stored, &node.filename()).ok());
+        .and_then(|stored| filename::resolve_backing(stored, &base).ok());
     let mut children = Vec::new();
     for edge in node.children().iter().rev() {
         if !edge.role().contains(Role::COW) {
