@@ -65,7 +65,7 @@ fn new_images_are_those_of_the_reference() {
         "size=1G,extended_l2=on,cluster_size=128k",
         "size=5G,preallocation=off",
         "size=10M,preallocation=metadata",
-        "size=10000000,preallocation=metadata",
+        "size=10000000",
         "size=1500M,preallocation=metadata",
         "size=64M,preallocation=metadata,cluster_size=4096",
         "size=10M,preallocation=metadata,extended_l2=on",

@@ -37,7 +37,7 @@ const CASES: &[Case] = &[
     ("", &["write 7M 1M"], &[(20 * M, "falloc"), (30 * M, "full")]),
     ("cluster_size=512", &["write 0 1M"], &[(40 * M, "off"), (2 * M, "off")]),
     ("cluster_size=4k", &["write 0 8M"], &[(40 * M, "metadata"), (2 * M, "off")]),
-    ("compat=0.10", &["write 0 1M"], &[(20 * M, "off"), (9 * M, "metadata"), (M, "off")]),
+    ("compat=0.10", &["write 0 1M"], &[(20 * M, "off"), (30 * M, "metadata"), (M, "off")]),
     ("extended_l2=on", &["write 10k 20k"], &[(20 * M, "metadata"), (4 * M, "off")]),
     ("lazy_refcounts=on", &["write 0 1M"], &[(20 * M, "off"), (M / 2, "off")]),
     ("data_file=data", &["write 0 1M"], &[(20 * M, "off"), (4 * M, "off")]),

@@ -41,6 +41,17 @@ impl From<Unavailable> for AllocError {
     }
 }
 
+/// How far a search for clusters in a row has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search {
+    /// The first cluster of the run found so far.
+    first: u64,
+    /// Clusters of that run.
+    len: u64,
+    /// Where to go on.
+    next: u64,
+}
+
 /// Allocation state of an image.
 pub(crate) struct Allocator {
     geometry: Geometry,
@@ -71,28 +82,45 @@ impl Allocator {
 
     /// Allocates a run of at least one and at most `max` clusters, the first that are free.
     pub(crate) fn allocate(&mut self, max: u64) -> Result<HostRun, AllocError> {
-        let (first, clusters) = self.find(self.first_free, max)?;
+        let mut start = self.first_free;
+        let found = self.find(&mut start, max);
+        // What was passed is in use; a retry need not look at it again.
+        self.first_free = start;
+        let (first, clusters) = found?;
         self.first_free = first + clusters;
         self.take(first, clusters)
     }
 
-    /// Allocates exactly `clusters` clusters in a row.
-    pub(crate) fn allocate_contiguous(&mut self, clusters: u64) -> Result<HostRun, AllocError> {
+    /// Allocates exactly `clusters` clusters in a row. `search` is where the search stands; it begins
+    /// with `None`, and is to be given again when something had to be read.
+    pub(crate) fn allocate_contiguous(
+        &mut self,
+        clusters: u64,
+        search: &mut Option<Search>,
+    ) -> Result<HostRun, AllocError> {
         // All refcounts of the run are set at once, and new blocks may come in between.
         let blocks = clusters.div_ceil(self.refs.block_entries()) + 3;
         self.refs.raise_capacity(blocks.as_usize());
-        let mut start = self.first_free;
-        let (mut first, mut len) = (start, 0);
-        while len < clusters {
-            let (found, free) = self.find(start, clusters - len)?;
-            if found != first + len {
-                (first, len) = (found, 0);
+        let start = Search { first: self.first_free, len: 0, next: self.first_free };
+        let state = search.get_or_insert(start);
+        while state.len < clusters {
+            let (found, free) = self.find(&mut state.next, clusters - state.len)?;
+            if found != state.first + state.len {
+                (state.first, state.len) = (found, 0);
             }
-            len += free;
-            start = found + free;
+            state.len += free;
+            state.next = found + free;
         }
+        let first = state.first;
         for index in self.refs.split(first).0..=self.refs.split(first + clusters - 1).0 {
             self.refs.block(index)?;
+        }
+        for cluster in first..first + clusters {
+            if self.refs.get(cluster)? != 0 {
+                // Another request took it while something was read.
+                *search = None;
+                return self.allocate_contiguous(clusters, search);
+            }
         }
         if first == self.first_free {
             self.first_free = first + clusters;
@@ -101,11 +129,12 @@ impl Allocator {
     }
 
     /// Finds the first run of free clusters from `start` on. All refcounts of the run can be set.
-    fn find(&mut self, start: u64, max: u64) -> Result<(u64, u64), AllocError> {
+    /// `start` moves past blocks without any free cluster, even if the search must be continued.
+    fn find(&mut self, start: &mut u64, max: u64) -> Result<(u64, u64), AllocError> {
         let entries = self.refs.block_entries();
         let codec = self.refs.codec();
-        let mut cluster = start;
         loop {
+            let cluster = *start;
             if cluster
                 .checked_mul(self.geometry.cluster_size())
                 .is_none_or(|o| o >= MAX_HOST_OFFSET)
@@ -123,7 +152,7 @@ impl Allocator {
                 let used = (free..end).find(|&i| codec.get(block, i) != 0).unwrap_or(end);
                 return Ok((index * entries + free as u64, (used - free) as u64));
             }
-            cluster = (index + 1) * entries;
+            *start = (index + 1) * entries;
         }
     }
 

@@ -86,7 +86,9 @@ impl Image {
     /// Allocates exactly `clusters` clusters in a row, checked not to hold metadata.
     pub(super) async fn allocate_contiguous(&self, clusters: u64) -> Result<HostRun> {
         self.begin_allocation().await?;
-        let run = self.with_allocator(|alloc| alloc.allocate_contiguous(clusters)).await?;
+        let mut search = None;
+        let run =
+            self.with_allocator(|alloc| alloc.allocate_contiguous(clusters, &mut search)).await?;
         self.check_new(run).await
     }
 
