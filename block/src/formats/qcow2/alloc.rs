@@ -183,6 +183,30 @@ impl Allocator {
         Ok(())
     }
 
+    /// Creates the refcount blocks that the next `clusters` clusters to be allocated need, ahead of
+    /// them, so that no block comes to lie between them.
+    pub(crate) fn cover(&mut self, clusters: u64) -> Result<(), AllocError> {
+        let mut index = self.refs.split(self.first_free).0;
+        while index <= self.refs.split(self.first_free.saturating_add(clusters)).0 {
+            if self.refs.block(index)?.is_none() {
+                let mut start = self.first_free;
+                // A place that needs no new block itself, or else the block in its own area.
+                let (place, _) = self.find(&mut start, 1)?;
+                if self.refs.block(index)?.is_none() {
+                    if index >= self.refs.table_len() {
+                        self.grow_table(index)?;
+                        continue;
+                    }
+                    self.refs.create_block(index, place * self.geometry.cluster_size());
+                    self.take(place, 1)?;
+                    self.first_free = place + 1;
+                }
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
     /// Moves the refcount table into the first area that it does not cover yet, with room for block
     /// `index`, half as much again, and the blocks for that area.
     fn grow_table(&mut self, index: u64) -> Result<(), AllocError> {

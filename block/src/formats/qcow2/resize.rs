@@ -250,6 +250,8 @@ impl Image {
         prealloc: Prealloc,
     ) -> Result<u64> {
         let cluster_bits = self.geometry.cluster_bits;
+        self.begin_allocation().await?;
+        self.with_allocator(|alloc| alloc.cover(len >> cluster_bits)).await?;
         let run = self.allocate(len >> cluster_bits).await?;
         let len = run.clusters << cluster_bits;
         let filled = async {
