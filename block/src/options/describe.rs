@@ -140,7 +140,7 @@ pub fn deprecations(options: &Dict, table: &[OptionDesc]) -> Vec<String> {
 /// The defaults of creation options are shown to the user when an image is created. Where the
 /// reference does not show one, the field is an `Option` and the driver knows what `None` means.
 ///
-/// It is an [`OptionType`](crate::options::OptionType) itself, for groups of options.
+/// It is an [`OptionType`] itself, for groups of options.
 #[macro_export]
 macro_rules! options {
     ($(#[$attribute:meta])* $vis:vis struct $Struct:ident {
@@ -245,7 +245,7 @@ macro_rules! __option_mark {
 /// Declares an enum whose variants are words in options: `Variant = "word" | "other spelling"`.
 ///
 /// The enum gets `WORDS` (the first spellings), `as_str`, `from_word` and `Display`, and is an
-/// [`OptionType`](crate::options::OptionType).
+/// [`OptionType`].
 #[macro_export]
 macro_rules! option_words {
     ($(#[$attribute:meta])* $vis:vis enum $Enum:ident {

@@ -85,7 +85,7 @@ impl QuietArgs {
 /// Showing progress.
 #[derive(Args, Debug)]
 pub(super) struct ProgressArgs {
-    /// Show progress; --progress=json[:FD] writes JSON lines to a file descriptor (default: 2)
+    /// Show progress; --progress=json writes JSON lines to stderr, json:FD to a file descriptor
     #[arg(
         short,
         long,

@@ -3,7 +3,7 @@
 //! From the disk up: [`header`], [`entry`], [`refcount`] and their neighbours know the format;
 //! [`l1`], [`l2`], [`refblocks`] and [`alloc`] hold tables in memory; [`image`] with [`tables`],
 //! [`clusters`] and [`writeback`] reads, changes and writes them in a crash-safe order; [`read`],
-//! [`write`], [`remap`] and [`pack`] are the guest's requests.
+//! [`mod@write`], [`remap`] and [`pack`] are the guest's requests.
 
 mod alloc;
 mod bitmap;
