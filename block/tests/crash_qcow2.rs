@@ -300,7 +300,7 @@ fn compressed_zstd() {
 #[test]
 fn compressed_zlib_in_small_clusters() {
     let layout = Layout::new("zlib", &[], 4 * KIB, 256);
-    survey(layout, &Profile { compressed: 40, ..layout.profile(60) }, 0x2b, 1000);
+    survey(layout, &Profile { compressed: 40, ..layout.profile(120) }, 0x2b, 500);
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     block_on(&EngineConfig::default(), future).unwrap()
 }
 
-fn options(pairs: &[(&str, &str)]) -> Dict {
+fn options(pairs: &[(&'static str, &str)]) -> Dict {
     let mut dict = Dict::default();
     for (key, value) in pairs {
         dict.insert(*key, *value);
@@ -24,7 +24,7 @@ fn options(pairs: &[(&str, &str)]) -> Dict {
     dict
 }
 
-async fn open_node(pairs: &[(&str, &str)], flags: NodeFlags) -> Result<Backend> {
+async fn open_node(pairs: &[(&'static str, &str)], flags: NodeFlags) -> Result<Backend> {
     let graph = Graph::new();
     let what = OpenOptions { filename: None, options: options(pairs), flags };
     let node = graph.open(what).await?;
@@ -40,7 +40,7 @@ async fn open_file(path: &Path, flags: NodeFlags) -> Result<Backend> {
     open_node(&[("driver", "file"), ("filename", path.to_str().unwrap())], flags).await
 }
 
-async fn create(driver: &str, path: &Path, pairs: &[(&str, &str)]) -> Result<()> {
+async fn create(driver: &str, path: &Path, pairs: &[(&'static str, &str)]) -> Result<()> {
     let create = find(driver).unwrap().create.unwrap();
     create(&Graph::new(), path.to_str().unwrap(), options(pairs)).await
 }
@@ -315,7 +315,7 @@ fn drivers_refuse_what_they_are_not_made_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     fs::write(&path, [1; 100]).unwrap();
-    let refused = |pairs: &[(&str, &str)]| {
+    let refused = |pairs: &[(&'static str, &str)]| {
         run(async { open_node(pairs, NodeFlags::default()).await.err().unwrap().to_string() })
     };
     let path = path.to_str().unwrap();

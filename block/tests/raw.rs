@@ -102,14 +102,14 @@ fn setup(size: u32) -> Setup {
 }
 
 impl Setup {
-    async fn open(&self, options: &[(&str, &str)]) -> Result<Arc<Node>> {
+    async fn open(&self, options: &[(&'static str, &str)]) -> Result<Arc<Node>> {
         let mut options: Dict = options.iter().copied().collect();
         options.insert("file", "mem");
         let flags = NodeFlags::default();
         self.graph.open(OpenOptions { filename: None, options, flags }).await
     }
 
-    async fn user(&self, options: &[(&str, &str)]) -> Backend {
+    async fn user(&self, options: &[(&'static str, &str)]) -> Backend {
         let node = self.open(options).await.expect("valid options");
         let used = Perm::CONSISTENT_READ | Perm::WRITE | Perm::RESIZE;
         Backend::new(&self.graph, node, "test", used, Perm::all()).expect("alone")

@@ -43,7 +43,7 @@ pub fn parse_keyval(text: &str, implied_key: Option<&str>) -> Result<Dict, Optio
             (None, None) => return Err(syntax(part, "lacks a '=' and a value")),
         };
         check_key(key)?;
-        flat.insert(key, value);
+        flat.insert(key.to_owned(), value);
         rest = next;
         implied_key = None;
     }

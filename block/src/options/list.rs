@@ -17,14 +17,14 @@ pub fn parse_list(text: &str, implied_key: Option<&str>) -> Dict {
         && !starts_with_pair(rest)
     {
         let (value, next) = split_value(rest);
-        dict.insert(key, value);
+        dict.insert(key.to_owned(), value);
         rest = next;
     }
     for (name, value) in (Parts { rest }) {
         match (value, name.strip_prefix("no")) {
-            (Some(value), _) => dict.insert(name, value),
-            (None, Some(name)) => dict.insert(name, "off"),
-            (None, None) => dict.insert(name, "on"),
+            (Some(value), _) => dict.insert(name.to_owned(), value),
+            (None, Some(name)) => dict.insert(name.to_owned(), "off"),
+            (None, None) => dict.insert(name.to_owned(), "on"),
         }
     }
     dict

@@ -62,13 +62,13 @@ fn insert(dict: &mut Dict, path: &str, whole_path: &str, value: Value) -> Result
     }
     match (dict.get_mut(key), rest) {
         (None, None) => {
-            dict.insert(key, value);
+            dict.insert(key.to_owned(), value);
             Ok(())
         }
         (None, Some(rest)) => {
             let mut nested = Dict::new();
             insert(&mut nested, rest, whole_path, value)?;
-            dict.insert(key, nested);
+            dict.insert(key.to_owned(), nested);
             Ok(())
         }
         (Some(Value::Dict(nested)), Some(rest)) => insert(nested, rest, whole_path, value),

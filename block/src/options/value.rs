@@ -4,6 +4,8 @@
 //! table yields the same keys; programs compare such output byte for byte, so everything printed
 //! uses it.
 
+use std::borrow::Cow;
+
 /// A value as options, JSON and QMP carry it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -124,7 +126,8 @@ impl From<Dict> for Value {
 #[derive(Clone, Debug, Default)]
 pub struct Dict {
     /// Invariant: no two entries have the same name.
-    entries: Vec<(String, Value)>,
+    /// Most names are literals, which need no memory of their own.
+    entries: Vec<(Cow<'static, str>, Value)>,
 }
 
 /// Buckets of the reference's hash table.
@@ -137,7 +140,7 @@ impl Dict {
     }
 
     /// Sets `key`. An earlier value is replaced and keeps its place.
-    pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) {
+    pub fn insert(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         let key = key.into();
         let value = value.into();
         match self.entries.iter_mut().find(|(k, _)| *k == key) {
@@ -197,7 +200,7 @@ impl Dict {
             match (self.get_mut(&key), value) {
                 (Some(Value::Dict(own)), Value::Dict(other)) => own.merge_defaults(other),
                 (Some(_), _) => {}
-                (None, value) => self.entries.push((key, value)),
+                (None, value) => self.entries.push((key.into(), value)),
             }
         }
     }
@@ -214,7 +217,7 @@ impl Dict {
 
     /// Names and values in insertion order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.entries.iter().map(|(k, v)| (k.as_str(), v))
+        self.entries.iter().map(|(k, v)| (&**k, v))
     }
 
     /// Names and values in the order of QEMU's hash table: by bucket, and within one bucket the
@@ -228,7 +231,7 @@ impl Dict {
 
     /// A map of entries whose names are known to differ.
     pub(super) fn from_distinct(entries: Vec<(String, Value)>) -> Dict {
-        Dict { entries }
+        Dict { entries: entries.into_iter().map(|(k, v)| (k.into(), v)).collect() }
     }
 }
 
@@ -251,14 +254,17 @@ impl PartialEq for Dict {
 
 impl IntoIterator for Dict {
     type Item = (String, Value);
-    type IntoIter = std::vec::IntoIter<(String, Value)>;
+    type IntoIter = std::iter::Map<
+        std::vec::IntoIter<(Cow<'static, str>, Value)>,
+        fn((Cow<'static, str>, Value)) -> (String, Value),
+    >;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.entries.into_iter()
+        self.entries.into_iter().map(|(key, value)| (key.into_owned(), value))
     }
 }
 
-impl<K: Into<String>, V: Into<Value>> FromIterator<(K, V)> for Dict {
+impl<K: Into<Cow<'static, str>>, V: Into<Value>> FromIterator<(K, V)> for Dict {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Dict {
         let mut dict = Dict::new();
         for (key, value) in entries {
@@ -268,7 +274,7 @@ impl<K: Into<String>, V: Into<Value>> FromIterator<(K, V)> for Dict {
     }
 }
 
-impl<K: Into<String>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Dict {
+impl<K: Into<Cow<'static, str>>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Dict {
     fn from(entries: [(K, V); N]) -> Dict {
         entries.into_iter().collect()
     }
@@ -278,7 +284,7 @@ impl<K: Into<String>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Dict
 mod tests {
     use super::*;
 
-    fn order(keys: &[&str]) -> Vec<String> {
+    fn order(keys: &[&'static str]) -> Vec<String> {
         let dict: Dict = keys.iter().map(|k| (*k, true)).collect();
         dict.reference_order().into_iter().map(|(k, _)| k.to_owned()).collect()
     }

@@ -47,7 +47,7 @@ pub(crate) fn json(dir: &Path, words: &[&str]) -> Value {
 }
 
 /// Options from pairs.
-pub(crate) fn dict(pairs: &[(&str, &str)]) -> Dict {
+pub(crate) fn dict(pairs: &[(&'static str, &str)]) -> Dict {
     let mut dict = Dict::default();
     for (key, value) in pairs {
         dict.insert(*key, *value);
@@ -57,8 +57,8 @@ pub(crate) fn dict(pairs: &[(&str, &str)]) -> Dict {
 
 /// Options from comma list without escapes.
 pub(crate) fn options(list: &str) -> Dict {
-    let pairs: Vec<_> = list.split(',').filter_map(|pair| pair.split_once('=')).collect();
-    dict(&pairs)
+    let pairs = list.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// The driver under test.

@@ -55,7 +55,7 @@ pub(crate) fn flags() -> NodeFlags {
 /// Opens the qcow2 image on the nodes `below`.
 pub(crate) async fn open_on(
     below: Below,
-    runtime: &[(&str, &str)],
+    runtime: &[(&'static str, &str)],
     read_only: bool,
 ) -> Result<Backend> {
     let graph = Graph::new();
@@ -78,7 +78,7 @@ pub(crate) async fn open_on(
 /// Opens the qcow2 image in `disk`.
 pub(crate) async fn open(
     disk: impl Driver,
-    runtime: &[(&str, &str)],
+    runtime: &[(&'static str, &str)],
     read_only: bool,
 ) -> Result<Backend> {
     open_on(vec![("file", Box::new(disk))], runtime, read_only).await

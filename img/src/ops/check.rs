@@ -49,8 +49,12 @@ pub async fn check(
 ) -> Result<Checked> {
     let node = image.node();
     let first = node.driver().check(repair).await.map_err(|error| {
-        let status = if error.is_unsupported() { EXIT_NO_CHECK } else { EXIT_INCOMPLETE };
-        Error::from(error).with_status(status)
+        if error.is_unsupported() {
+            // Scripts look for these very words.
+            let what = "This image format does not support checks".to_owned();
+            return Error::Usage(what).with_status(EXIT_NO_CHECK);
+        }
+        Error::from(error).with_status(EXIT_INCOMPLETE)
     })?;
     first.details.iter().for_each(|line| on_detail(line));
     if first.leaks_fixed == 0 && first.corruptions_fixed == 0 {

@@ -293,7 +293,7 @@ mod tests {
     use super::*;
     use crate::options::Dict;
 
-    fn new_image(options: &[(&str, &str)]) -> Result<NewImage, String> {
+    fn new_image(options: &[(&'static str, &str)]) -> Result<NewImage, String> {
         let mut dict = Dict::default();
         dict.insert("size", "1M");
         for (name, value) in options {

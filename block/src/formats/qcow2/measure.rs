@@ -137,7 +137,7 @@ async fn bitmaps_size(source: &Backend, geometry: &Geometry) -> Result<Option<u6
 mod tests {
     use super::*;
 
-    async fn measured(options: &[(&str, &str)]) -> Result<(u64, u64)> {
+    async fn measured(options: &[(&'static str, &str)]) -> Result<(u64, u64)> {
         let options = options.iter().fold(Dict::default(), |mut dict, (name, value)| {
             dict.insert(*name, *value);
             dict

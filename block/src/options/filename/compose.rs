@@ -77,7 +77,7 @@ pub fn identify(
         options.insert("filename", filename.clone());
     }
     for child in children {
-        options.insert(child.key, child.identity.options.clone());
+        options.insert(child.key.to_owned(), child.identity.options.clone());
     }
     if no_backing {
         options.insert("backing", Value::Null);
