@@ -1,5 +1,7 @@
 //! `compare`: whether two images have the same content.
 
+use std::sync::Arc;
+
 use cairn_block::graph::Graph;
 use cairn_block::options::CacheMode;
 use clap::Args;
@@ -76,11 +78,14 @@ impl Compare {
             let open = async |spec: &ImageSpec| {
                 spec.open(&graph, &access).await.map_err(|error| error.with_status(EXIT_OPEN))
             };
-            let first = open(&first).await?;
-            let second = open(&second).await?;
+            let first = Arc::new(open(&first).await?);
+            let second = Arc::new(open(&second).await?);
             let verdict = compare(&first, &second, self.strict, &report).await;
-            first.close().await?;
-            second.close().await?;
+            for image in [first, second] {
+                if let Some(image) = Arc::into_inner(image) {
+                    image.close().await?;
+                }
+            }
             verdict
         };
         let result = runtime::run_watched(operation, || report.progress.request_report());

@@ -1,13 +1,19 @@
 //! `compare`: whether two images have the same content.
+//!
+//! Pieces are compared by two I/O threads, since copying out of the page cache and comparing take far
+//! longer than waiting. Within a piece little is read at a time, so that it is still in the
+//! processor's cache when it is compared.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use cairn_block::IoBufMut;
 use cairn_block::buf::is_zero;
 use cairn_block::driver::Status;
+use cairn_block::engine::{EngineConfig, IoThread};
 use cairn_block::graph::Backend;
 use cairn_block::num::AsUsize as _;
-use futures_util::{TryStreamExt, stream};
+use futures_util::{FutureExt as _, TryStreamExt, stream};
 
 use crate::error::{Error, Result};
 
@@ -20,8 +26,12 @@ const EXIT_READ: u8 = 4;
 
 /// Longest piece in bytes.
 const PIECE: u64 = 2 << 20;
-/// Pieces in flight.
+/// Bytes read at a time within a piece.
+const READ: usize = 128 << 10;
+/// Pieces in flight, half of them on each thread.
 const PARALLEL: usize = 4;
+/// Images below this size in bytes are compared by one thread.
+const SMALL: u64 = 16 << 20;
 /// Differences are located to a sector of this many bytes.
 const SECTOR: usize = 512;
 
@@ -70,17 +80,17 @@ enum Work {
 }
 
 /// The two images.
-struct Pair<'i> {
-    first: &'i Backend,
-    second: &'i Backend,
+struct Pair {
+    first: Arc<Backend>,
+    second: Arc<Backend>,
     strict: bool,
 }
 
 /// Compares `first` and `second`. With `strict`, size and allocation must be the same, too; otherwise
 /// the rest of the longer image must read as zeroes.
 pub async fn compare(
-    first: &Backend,
-    second: &Backend,
+    first: &Arc<Backend>,
+    second: &Arc<Backend>,
     strict: bool,
     notice: &dyn Notice,
 ) -> Result<Verdict> {
@@ -89,19 +99,33 @@ pub async fn compare(
         return Ok(Verdict::SizeDiffers);
     }
     notice.total(a.max(b));
-    let pair = Pair { first, second, strict };
+    let pair = Arc::new(Pair { first: Arc::clone(first), second: Arc::clone(second), strict });
+    // A second thread is a gain, not a need.
+    let helper = if a.max(b) < SMALL {
+        None
+    } else {
+        IoThread::spawn("compare", EngineConfig::default()).ok()
+    };
     let common = a.min(b);
-    let verdict = pair.compare(0..common, notice).await?;
-    if verdict != Verdict::Identical || a == b {
-        return Ok(verdict);
+    let mut verdict = pair.compare(0..common, helper.as_ref(), notice).await?;
+    if verdict == Verdict::Identical && a != b {
+        notice.sizes_differ();
+        verdict = pair.compare(common..a.max(b), helper.as_ref(), notice).await?;
     }
-    notice.sizes_differ();
-    pair.compare(common..a.max(b), notice).await
+    if let Some(helper) = helper {
+        helper.join();
+    }
+    Ok(verdict)
 }
 
-impl Pair<'_> {
+impl Pair {
     /// Compares a range that lies within both images, or behind the end of one.
-    async fn compare(&self, range: Range<u64>, notice: &dyn Notice) -> Result<Verdict> {
+    async fn compare(
+        self: &Arc<Pair>,
+        range: Range<u64>,
+        helper: Option<&IoThread>,
+        notice: &dyn Notice,
+    ) -> Result<Verdict> {
         let pieces = stream::try_unfold(range.start, |at| {
             let end = range.end;
             async move {
@@ -115,9 +139,18 @@ impl Pair<'_> {
         // Results come in order, so the first difference found is the first there is.
         let mut results = std::pin::pin!(
             pieces
-                .map_ok(|(work, piece)| async move {
-                    let verdict = self.piece(work, piece.clone()).await?;
-                    Ok((verdict, piece.end - piece.start))
+                .map_ok(|(work, piece)| {
+                    let len = piece.end - piece.start;
+                    let verdict = match helper.filter(|_| (piece.start / PIECE) % 2 == 1) {
+                        None => self.piece(work, piece).boxed_local(),
+                        Some(helper) => {
+                            let pair = Arc::clone(self);
+                            helper
+                                .run(move || async move { pair.piece(work, piece).await })
+                                .boxed_local()
+                        }
+                    };
+                    async move { Ok((verdict.await?, len)) }
                 })
                 .try_buffered(PARALLEL)
         );
@@ -132,8 +165,8 @@ impl Pair<'_> {
 
     /// What is to be done at `at`, and for how many bytes.
     async fn work(&self, at: u64, len: u64) -> Result<(Work, u64)> {
-        let (first, len) = status(self.first, at, len).await?;
-        let (second, len) = status(self.second, at, len).await?;
+        let (first, len) = status(&self.first, at, len).await?;
+        let (second, len) = status(&self.second, at, len).await?;
         let work = match (first.contains(Status::ZERO), second.contains(Status::ZERO)) {
             _ if self.strict && first != second => Work::Differ,
             (true, true) => Work::Nothing,
@@ -150,21 +183,32 @@ impl Pair<'_> {
     }
 
     async fn piece(&self, work: Work, range: Range<u64>) -> Result<Verdict> {
-        let difference = match work {
-            Work::Nothing => None,
+        let images = match work {
+            Work::Nothing => return Ok(Verdict::Identical),
             Work::Differ => return Ok(Verdict::StatusDiffers { offset: range.start }),
-            Work::FirstZero => first_nonzero(&read(self.first, &range).await?),
-            Work::SecondZero => first_nonzero(&read(self.second, &range).await?),
-            Work::Both => {
-                let first = read(self.first, &range).await?;
-                let second = read(self.second, &range).await?;
-                first_difference(&first, &second)
-            }
+            Work::FirstZero => (Some(&self.first), None),
+            Work::SecondZero => (None, Some(&self.second)),
+            Work::Both => (Some(&self.first), Some(&self.second)),
         };
-        Ok(match difference {
-            None => Verdict::Identical,
-            Some(at) => Verdict::ContentDiffers { offset: range.start + at as u64 },
-        })
+        let mut buffers = [IoBufMut::new(READ), IoBufMut::new(READ)];
+        let mut at = range.start;
+        while at < range.end {
+            let len = READ.min((range.end - at).as_usize());
+            let [first, second] = buffers;
+            let first = read(images.0, at, len, first).await?;
+            let second = read(images.1, at, len, second).await?;
+            let difference = match images {
+                (Some(_), Some(_)) => first_difference(&first, &second),
+                (Some(_), None) => first_nonzero(&first),
+                (None, _) => first_nonzero(&second),
+            };
+            if let Some(sector) = difference {
+                return Ok(Verdict::ContentDiffers { offset: at + sector as u64 });
+            }
+            buffers = [first, second];
+            at += len as u64;
+        }
+        Ok(Verdict::Identical)
     }
 }
 
@@ -180,9 +224,17 @@ async fn status(image: &Backend, at: u64, len: u64) -> Result<(Status, u64)> {
     Ok((found.extent.status, found.extent.len))
 }
 
-async fn read(image: &Backend, range: &Range<u64>) -> Result<IoBufMut> {
-    let buf = IoBufMut::new((range.end - range.start).as_usize());
-    image.read(range.start, buf).await.map_err(|error| Error::from(error).with_status(EXIT_READ))
+/// Reads `len` bytes, less only at the end of a piece, if there is an image to read from.
+async fn read(
+    image: Option<&Arc<Backend>>,
+    offset: u64,
+    len: usize,
+    mut buf: IoBufMut,
+) -> Result<IoBufMut> {
+    let Some(image) = image else { return Ok(buf) };
+    buf.truncate(len);
+    let read = image.read(offset, buf).await;
+    read.map_err(|error| Error::from(error).with_status(EXIT_READ))
 }
 
 /// Offset of the first sector in which the two differ.
