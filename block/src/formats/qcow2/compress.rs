@@ -19,8 +19,8 @@ use crate::num::AsUsize;
 
 /// Base 2 logarithm of the window with which clusters are deflated: readers need no larger one.
 const DEFLATE_WINDOW: u8 = 12;
-/// Level of deflate. Below it, zlib-rs 0.6.8 panics on small clusters that do not compress.
-const DEFLATE_LEVEL: u32 = 6;
+/// Level of deflate. On clusters of programs and text, level 6 takes 1.5 times as long for 5 % less.
+const DEFLATE_LEVEL: u32 = 2;
 /// Level of Zstandard. Level 3 takes 1.4 times as long for 2 % less.
 const ZSTD_LEVEL: i32 = 2;
 /// Largest base 2 logarithm of a Zstandard window that is accepted. Clusters have at most 2 MiB, but
@@ -44,8 +44,14 @@ thread_local! {
     static CONTEXTS: RefCell<Contexts> = RefCell::default();
 }
 
+/// Bytes that hold whatever a cluster of `len` bytes becomes. zlib-rs 0.6.8 panics when a context is
+/// used again after a stream that did not fit.
+fn bound(len: usize) -> usize {
+    len + len / 8 + 1024
+}
+
 impl Contexts {
-    /// Compressed length, or `None` if `output` is too small for it.
+    /// Compressed length, or `None` if that is not smaller. `output` has at least [`bound`] bytes.
     fn compress(&mut self, method: Compression, input: &[u8], output: &mut [u8]) -> Option<usize> {
         match method {
             Compression::Deflate => {
@@ -55,7 +61,11 @@ impl Contexts {
                 });
                 deflate.reset();
                 let status = deflate.compress(input, output, FlushCompress::Finish).ok()?;
-                (status == Status::StreamEnd).then(|| deflate.total_out().as_usize())
+                if status != Status::StreamEnd {
+                    self.deflate = None;
+                    return None;
+                }
+                Some(deflate.total_out().as_usize())
             }
             Compression::Zstd => {
                 if self.zstd_compress.is_none() {
@@ -64,6 +74,7 @@ impl Contexts {
                 self.zstd_compress.as_mut()?.compress_to_buffer(input, output).ok()
             }
         }
+        .filter(|&len| len < input.len())
     }
 
     /// Fills `output` with what `input` begins with; `false` if that is damaged or too short.
@@ -105,7 +116,7 @@ impl Contexts {
 /// Compresses a cluster. `None` if that does not make it smaller.
 pub(super) async fn compress(method: Compression, cluster: IoBuf) -> Option<IoBuf> {
     engine::compute(move || {
-        let mut output = IoBufMut::new(cluster.len().saturating_sub(1));
+        let mut output = IoBufMut::new(bound(cluster.len()));
         let len = CONTEXTS.with_borrow_mut(|c| c.compress(method, &cluster, &mut output))?;
         output.truncate(len);
         Some(output.freeze())
@@ -173,7 +184,7 @@ mod tests {
         for method in [Compression::Deflate, Compression::Zstd] {
             for len in [512, 65_536, 2 << 20] {
                 let input = text(len);
-                let mut output = vec![0; len - 1];
+                let mut output = vec![0; bound(len)];
                 let size = contexts.compress(method, &input, &mut output).expect("shrinks");
                 // Sectors are read whole, so something else follows.
                 let mut stored = output[..size].to_vec();
@@ -189,7 +200,7 @@ mod tests {
             })
             .take(4096)
             .collect();
-            assert_eq!(contexts.compress(method, &input, &mut vec![0; 4095]), None);
+            assert_eq!(contexts.compress(method, &input, &mut vec![0; bound(4096)]), None);
             assert!(!contexts.decompress(method, &input, &mut vec![0; 65_536]));
         }
     }
@@ -207,7 +218,7 @@ mod tests {
                     })
                     .take(len)
                     .collect();
-                    assert_eq!(contexts.compress(method, &input, &mut vec![0; len - 1]), None);
+                    assert_eq!(contexts.compress(method, &input, &mut vec![0; bound(len)]), None);
                 }
             }
         }
