@@ -101,6 +101,11 @@ fn resized_images_are_those_of_the_reference() {
         }
         let (theirs, ours) = (seen.pop().expect("two"), seen.pop().expect("two"));
         assert!(ours.3 == theirs.3, "content of {list} {steps:?}");
+        if !list.contains("data_file") && steps.iter().any(|(_, mode)| *mode != "off") {
+            // The new data may lie elsewhere: the reference reuses the old L1 table at once, and
+            // leaves gaps.
+            continue;
+        }
         if ours.0 != theirs.0 {
             differences.push(format!("check of {list} {steps:?}: {:?}\n{:?}", ours.0, theirs.0));
         }

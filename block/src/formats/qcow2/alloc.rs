@@ -183,28 +183,47 @@ impl Allocator {
         Ok(())
     }
 
-    /// Creates the refcount blocks that the next `clusters` clusters to be allocated need, ahead of
-    /// them, so that no block comes to lie between them.
+    /// Creates the refcount blocks for a run of `clusters` clusters that is about to be allocated, and
+    /// puts them behind it, so that the run is not torn. Where that is not possible nothing happens.
     pub(crate) fn cover(&mut self, clusters: u64) -> Result<(), AllocError> {
-        let mut index = self.refs.split(self.first_free).0;
-        while index <= self.refs.split(self.first_free.saturating_add(clusters)).0 {
-            if self.refs.block(index)?.is_none() {
-                let mut start = self.first_free;
-                // A place that needs no new block itself, or else the block in its own area.
-                let (place, _) = self.find(&mut start, 1)?;
+        // All blocks of the run are looked at together.
+        let blocks = clusters.div_ceil(self.refs.block_entries()) + 4;
+        self.refs.raise_capacity(blocks.as_usize());
+        let mut start = self.first_free;
+        let found = self.find(&mut start, 1);
+        self.first_free = start;
+        let (first, _) = found?;
+        let place = first.saturating_add(clusters);
+        let mut missing = Vec::new();
+        loop {
+            // The blocks may lie in an area that needs one more.
+            let end = place.saturating_add(missing.len() as u64);
+            let (from, to) = (self.refs.split(first).0, self.refs.split(end - 1).0);
+            let before = missing.len();
+            missing.clear();
+            for index in from..=to {
                 if self.refs.block(index)?.is_none() {
-                    if index >= self.refs.table_len() {
-                        self.grow_table(index)?;
-                        continue;
-                    }
-                    self.refs.create_block(index, place * self.geometry.cluster_size());
-                    self.take(place, 1)?;
-                    self.first_free = place + 1;
+                    missing.push(index);
                 }
             }
-            index += 1;
+            if missing.len() <= before {
+                break;
+            }
         }
-        Ok(())
+        let end = place.saturating_add(missing.len() as u64);
+        let has_entry = missing.last().is_none_or(|&index| index < self.refs.table_len());
+        if !has_entry {
+            return Ok(());
+        }
+        for cluster in place..end {
+            if self.refs.get(cluster)? != 0 {
+                return Ok(());
+            }
+        }
+        for (cluster, index) in (place..end).zip(&missing) {
+            self.refs.create_block(*index, cluster * self.geometry.cluster_size());
+        }
+        self.take(place, missing.len() as u64).map(|_| ())
     }
 
     /// Moves the refcount table into the first area that it does not cover yet, with room for block
