@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_block::driver::{
     Driver, DriverFuture, DriverInfo, DriverKind, Extent, Perm, Resize, Status, WriteFlags, find,
@@ -29,7 +30,10 @@ static MEMORY: DriverInfo = DriverInfo {
     supports_backing: false,
 };
 
-struct Memory(Arc<Mutex<Vec<u8>>>);
+struct Memory {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    closed: Arc<AtomicBool>,
+}
 
 fn index(offset: u64) -> usize {
     usize::try_from(offset).expect("small")
@@ -45,19 +49,19 @@ impl Driver for Memory {
     }
 
     fn size(&self) -> u64 {
-        self.0.lock().len() as u64
+        self.bytes.lock().len() as u64
     }
 
     fn read(&self, offset: u64, mut buf: IoBufMut) -> DriverFuture<'_, IoBufMut> {
         let start = index(offset);
         let end = start + buf.len();
-        buf.copy_from_slice(&self.0.lock()[start..end]);
+        buf.copy_from_slice(&self.bytes.lock()[start..end]);
         Box::pin(async { Ok(buf) })
     }
 
     fn write(&self, offset: u64, buf: IoBuf, _: WriteFlags) -> DriverFuture<'_, ()> {
         let start = index(offset);
-        let mut bytes = self.0.lock();
+        let mut bytes = self.bytes.lock();
         let size = bytes.len().max(start + buf.len());
         bytes.resize(size, 0);
         bytes[start..start + buf.len()].copy_from_slice(&buf);
@@ -70,7 +74,12 @@ impl Driver for Memory {
     }
 
     fn resize(&self, size: u64, _: Resize) -> DriverFuture<'_, ()> {
-        self.0.lock().resize(index(size), 0);
+        self.bytes.lock().resize(index(size), 0);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn close(&self) -> DriverFuture<'_, ()> {
+        self.closed.store(true, Ordering::Relaxed);
         Box::pin(async { Ok(()) })
     }
 
@@ -84,6 +93,7 @@ struct Setup {
     /// Keeps the protocol node in the graph.
     _node: Arc<Node>,
     bytes: Arc<Mutex<Vec<u8>>>,
+    closed: Arc<AtomicBool>,
 }
 
 /// What byte number `n` of a fresh file is.
@@ -96,9 +106,10 @@ fn setup(size: u32) -> Setup {
     let bytes: Vec<u8> = (0..size).map(pattern).collect();
     let bytes = Arc::new(Mutex::new(bytes));
     let graph = Graph::new();
-    let driver = Box::new(Memory(Arc::clone(&bytes)));
+    let closed = Arc::default();
+    let driver = Box::new(Memory { bytes: Arc::clone(&bytes), closed: Arc::clone(&closed) });
     let node = graph.add_driver("mem", NodeFlags::default(), driver).expect("fresh name");
-    Setup { graph, _node: node, bytes }
+    Setup { graph, _node: node, bytes, closed }
 }
 
 impl Setup {
@@ -214,6 +225,38 @@ fn a_guessed_raw_image_cannot_become_another_format() {
         let named = setup.user(&[("driver", "raw")]).await;
         named.write(0, IoBuf::copy_of(&header), WriteFlags::empty()).await.expect("named raw");
         assert_eq!(setup.bytes.lock()[..512], header);
+    });
+}
+
+#[test]
+fn users_are_warned_when_they_write_to_what_was_guessed_to_be_raw() {
+    run(async {
+        let setup = setup(4096);
+        let warnings = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&warnings);
+        setup.graph.on_warning(move |text| heard.lock().push(text.to_owned()));
+        setup.user(&[("driver", "raw")]).await.close().await.expect("clean");
+        let read_only = setup.open(&[("read-only", "on")]).await.expect("valid");
+        assert!(warnings.lock().is_empty(), "{:?}", warnings.lock());
+        drop(read_only);
+        setup.user(&[]).await.close().await.expect("clean");
+        let warnings = warnings.lock();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("'mem'") && warnings[0].contains("'raw'"), "{warnings:?}");
+    });
+}
+
+#[test]
+fn a_failed_open_leaves_nodes_alone_that_it_was_given() {
+    run(async {
+        let setup = setup(4096);
+        for options in [&[("driver", "raw"), ("colour", "red")][..], &[("driver", "qcow2")]] {
+            assert!(setup.open(options).await.is_err(), "no such option, no such image");
+            assert!(!setup.closed.load(Ordering::Relaxed), "{options:?}");
+        }
+        let user = setup.user(&[("driver", "raw")]).await;
+        user.close().await.expect("clean");
+        assert!(setup.closed.load(Ordering::Relaxed), "nobody uses it any more");
     });
 }
 

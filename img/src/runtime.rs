@@ -1,11 +1,20 @@
 //! Running an operation: the main thread becomes an I/O thread, and signals are minded.
 
 use std::io;
+use std::sync::Arc;
 
 use cairn_block::engine::{self, EngineConfig};
+use cairn_block::graph::Graph;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Error, Result};
+
+/// An empty graph whose warnings go to standard error.
+pub(crate) fn graph() -> Arc<Graph> {
+    let graph = Graph::new();
+    graph.on_warning(|text| eprintln!("WARNING: {}", text.replace('\n', "\n         ")));
+    graph
+}
 
 /// Runs `operation` on this thread, which becomes an I/O thread for it.
 pub(crate) fn run<T>(

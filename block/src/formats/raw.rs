@@ -73,12 +73,24 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     let role = if windowed { Role::DATA } else { Role::FILTERED };
     let file = context.child("file", role | Role::PRIMARY).await?;
     check_window(options.offset.0, options.size, file.size())?;
+    if context.is_probed() && !context.flags().read_only {
+        context.warn(&guess_warning(&file.node().label()));
+    }
     Ok(Box::new(Raw {
         file,
         offset: options.offset.0,
         size: options.size.map(|size| size.0),
         guarded: context.is_probed(),
     }))
+}
+
+/// What users should know who let the format of a raw image be guessed and then write to it.
+fn guess_warning(file: &str) -> String {
+    format!(
+        "no format was given for '{file}', and nothing in it tells of another one than 'raw'.\n\
+         What is written to it could make it look like another format the next time.\n\
+         Writes to its first sector that would are refused; name the format 'raw' to allow them."
+    )
 }
 
 fn check_window(offset: u64, size: Option<Size>, file_size: u64) -> Result<()> {
@@ -196,19 +208,32 @@ impl Driver for Raw {
         })
     }
 
-    fn block_status(&self, offset: u64, len: u64, _: bool) -> DriverFuture<'_, Extent> {
+    fn block_status(&self, offset: u64, len: u64, precise: bool) -> DriverFuture<'_, Extent> {
         Box::pin(async move {
             let place = self.place(Op::BlockStatus, offset, len)?;
             let map = Some((Arc::clone(&self.file), place));
-            Ok(match self.file.size().checked_sub(place) {
+            let size = self.file.size();
+            let Some(present) = size.checked_sub(place).filter(|&present| present > 0) else {
                 // The sector that the file ends in is filled up with zeroes.
-                None | Some(0) => Extent { len, status: Status::ZERO | Status::OFFSET_VALID, map },
-                Some(present) => Extent {
-                    len: len.min(present),
-                    status: Status::RAW | Status::OFFSET_VALID,
-                    map,
-                },
-            })
+                return Ok(Extent { len, status: Status::ZERO | Status::OFFSET_VALID, map });
+            };
+            let passed = Extent {
+                len: len.min(present),
+                status: Status::RAW | Status::OFFSET_VALID,
+                map: map.clone(),
+            };
+            // With direct I/O the block that the file ends in is read and written whole.
+            let block = u64::from(self.file.node().driver().limits().request_alignment.max(1));
+            let whole = size.next_multiple_of(block) - place;
+            if len <= present || whole <= present {
+                return Ok(passed);
+            }
+            let last = self.file.block_status(place, present, precise).await?;
+            if last.len < present {
+                return Ok(passed);
+            }
+            let status = (last.status - Status::EOF) | Status::OFFSET_VALID;
+            Ok(Extent { len: len.min(whole), status, map: last.map.or(map) })
         })
     }
 

@@ -16,7 +16,7 @@ pub(crate) mod tracker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
@@ -33,6 +33,8 @@ use crate::error::{Error, Result};
 use crate::options::Dict;
 use crate::options::filename::identify;
 
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
+
 /// All nodes and users of one program.
 #[derive(Default)]
 pub struct Graph {
@@ -40,12 +42,26 @@ pub struct Graph {
     users: Mutex<Vec<Arc<Edge>>>,
     next_id: AtomicU64,
     mutation: Mutex<()>,
+    warnings: OnceLock<Listener>,
 }
 
 impl Graph {
     /// An empty graph.
     pub fn new() -> Arc<Graph> {
         Arc::default()
+    }
+
+    /// Has `listener` told of what users should know though nothing failed, one text each, possibly of
+    /// several lines. The first listener stays; without one, warnings go nowhere.
+    pub fn on_warning(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        // A second listener is refused, as the documentation says.
+        let _ = self.warnings.set(Box::new(listener));
+    }
+
+    fn warn(&self, text: &str) {
+        if let Some(listener) = self.warnings.get() {
+            listener(text);
+        }
     }
 
     /// The node called `name`.

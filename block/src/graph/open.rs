@@ -87,6 +87,7 @@ impl Graph {
             options,
             flags,
             edges: Vec::new(),
+            opened: Vec::new(),
             chain: chain.to_vec(),
             probed: None,
             format_probed: false,
@@ -181,6 +182,8 @@ pub struct OpenContext<'g> {
     pub options: Dict,
     flags: NodeFlags,
     edges: Vec<Arc<Edge>>,
+    /// Nodes opened for this one, in contrast to those that were there and were named.
+    opened: Vec<Arc<Node>>,
     /// Identities of the overlays above, to find backing loops.
     chain: Vec<String>,
     /// The `file` child, if probing opened it already.
@@ -209,6 +212,11 @@ impl OpenContext<'_> {
     /// Whether the format was not given but found by probing.
     pub fn is_probed(&self) -> bool {
         self.format_probed
+    }
+
+    /// Tells the user what should be known though nothing failed.
+    pub fn warn(&self, text: &str) {
+        self.graph.warn(text);
     }
 
     /// Makes the node read-only, because its format or content allows nothing else; an error if the
@@ -278,13 +286,13 @@ impl OpenContext<'_> {
         let driver = match driver {
             Ok(driver) => driver,
             Err(error) => {
-                abandon(graph, self.edges, self.probed).await;
+                abandon(graph, self.edges, self.opened).await;
                 return Err(error);
             }
         };
         let owner = format!("driver '{}'", info.name);
         if let Err(error) = options::reject_leftovers(&self.options, &owner, &[info.options]) {
-            abandon(graph, self.edges, self.probed).await;
+            abandon(graph, self.edges, self.opened).await;
             return Err(error.into());
         }
         let identity = self.identity(info, &given);
@@ -369,7 +377,9 @@ impl OpenContext<'_> {
             (Some(ChildRef::Null) | None, _) => return Ok(None),
         };
         let what = OpenOptions { filename: None, options, flags: self.flags.inherited(role) };
-        Box::pin(self.graph.open_node(what, Level::File, &self.chain)).await.map(Some)
+        let node = Box::pin(self.graph.open_node(what, Level::File, &self.chain)).await?;
+        self.opened.push(Arc::clone(&node));
+        Ok(Some(node))
     }
 
     fn attach(&mut self, key: &str, role: Role, node: Arc<Node>) -> Result<Arc<Edge>> {
@@ -429,6 +439,7 @@ impl OpenContext<'_> {
                     }
                 }
             })?;
+        self.opened.push(Arc::clone(&node));
         if is_given {
             self.note_backing(stored, Some(&node));
         }
@@ -484,15 +495,16 @@ pub fn probe(head: &[u8], filename: &str) -> Option<&'static DriverInfo> {
     best
 }
 
-/// Closes what was opened for a node that then failed to open.
-async fn abandon(graph: &Arc<Graph>, edges: Vec<Arc<Edge>>, probed: Option<Arc<Node>>) {
+/// Lets go of the children of a node that then failed to open, and closes those of them that were
+/// opened for it.
+async fn abandon(graph: &Arc<Graph>, edges: Vec<Arc<Edge>>, opened: Vec<Arc<Node>>) {
+    // The error that led here is the one to report, hence no other is.
     for edge in edges {
         let child = edge.node();
         edge.detach();
-        // The error that led here is the one to report.
-        let _ = graph.release(child).await;
+        let _ = graph.mutate(|| perms::refresh(&child));
     }
-    if let Some(node) = probed {
+    for node in opened {
         let _ = graph.release(node).await;
     }
 }

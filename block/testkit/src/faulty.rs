@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bitflags::bitflags;
@@ -13,6 +14,9 @@ use cairn_block::{Error, IoBuf, IoBufMut, Op, Result};
 use parking_lot::Mutex;
 
 use crate::value::SECTOR;
+
+/// Error number of reads of what is unreadable.
+const EIO: i32 = 5;
 
 /// Kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +99,7 @@ struct State {
     fired_kinds: IoKinds,
     delay: u32,
     total: u64,
+    unreadable: Range<u64>,
 }
 
 /// The control of one or more [`Faulty`] drivers, which count and fail their requests together.
@@ -136,6 +141,16 @@ impl Faults {
         self.0.lock().delay = turns;
     }
 
+    /// Makes every read that touches `range` fail from now on.
+    pub fn unreadable(&self, range: Range<u64>) {
+        self.0.lock().unreadable = range;
+    }
+
+    fn can_read(&self, offset: u64, len: u64) -> bool {
+        let bad = &self.0.lock().unreadable;
+        bad.start.max(offset) >= bad.end.min(offset.saturating_add(len))
+    }
+
     /// Waits, counts and decides: the rule, if this request is to fail.
     async fn begin(&self, kind: IoKind) -> Option<Rule> {
         let turns = self.0.lock().delay;
@@ -169,8 +184,8 @@ impl Faulty {
         Faulty { inner, faults }
     }
 
-    fn failure<T>(op: Op, offset: Option<u64>, rule: Rule) -> Result<T> {
-        let source = io::Error::from_raw_os_error(rule.errno);
+    fn failure<T>(op: Op, offset: Option<u64>, errno: i32) -> Result<T> {
+        let source = io::Error::from_raw_os_error(errno);
         Err(Error::os(op, "faulty disk", offset, source))
     }
 }
@@ -200,8 +215,11 @@ impl Driver for Faulty {
     fn read(&self, offset: u64, buf: IoBufMut) -> DriverFuture<'_, IoBufMut> {
         Box::pin(async move {
             match self.faults.begin(IoKind::Read).await {
-                Some(rule) => Self::failure(Op::Read, Some(offset), rule),
-                None => self.inner.read(offset, buf).await,
+                Some(rule) => Self::failure(Op::Read, Some(offset), rule.errno),
+                None if self.faults.can_read(offset, buf.len() as u64) => {
+                    self.inner.read(offset, buf).await
+                }
+                None => Self::failure(Op::Read, Some(offset), EIO),
             }
         })
     }
@@ -216,7 +234,7 @@ impl Driver for Faulty {
                 let part = buf.slice(..usize::try_from(done).unwrap_or(0));
                 self.inner.write(offset, part, flags).await?;
             }
-            Self::failure(Op::Write, Some(offset), rule)
+            Self::failure(Op::Write, Some(offset), rule.errno)
         })
     }
 
@@ -228,7 +246,7 @@ impl Driver for Faulty {
             if rule.torn && half(len) > 0 {
                 self.inner.write_zeroes(offset, half(len), flags).await?;
             }
-            Self::failure(Op::WriteZeroes, Some(offset), rule)
+            Self::failure(Op::WriteZeroes, Some(offset), rule.errno)
         })
     }
 
@@ -240,14 +258,14 @@ impl Driver for Faulty {
             if rule.torn && half(len) > 0 {
                 self.inner.discard(offset, half(len)).await?;
             }
-            Self::failure(Op::Discard, Some(offset), rule)
+            Self::failure(Op::Discard, Some(offset), rule.errno)
         })
     }
 
     fn flush(&self) -> DriverFuture<'_, ()> {
         Box::pin(async move {
             match self.faults.begin(IoKind::Flush).await {
-                Some(rule) => Self::failure(Op::Flush, None, rule),
+                Some(rule) => Self::failure(Op::Flush, None, rule.errno),
                 None => self.inner.flush().await,
             }
         })
@@ -256,7 +274,7 @@ impl Driver for Faulty {
     fn block_status(&self, offset: u64, len: u64, precise: bool) -> DriverFuture<'_, Extent> {
         Box::pin(async move {
             match self.faults.begin(IoKind::Status).await {
-                Some(rule) => Self::failure(Op::BlockStatus, Some(offset), rule),
+                Some(rule) => Self::failure(Op::BlockStatus, Some(offset), rule.errno),
                 None => self.inner.block_status(offset, len, precise).await,
             }
         })
@@ -269,7 +287,7 @@ impl Driver for Faulty {
     fn resize(&self, size: u64, how: Resize) -> DriverFuture<'_, ()> {
         Box::pin(async move {
             match self.faults.begin(IoKind::Resize).await {
-                Some(rule) => Self::failure(Op::Resize, None, rule),
+                Some(rule) => Self::failure(Op::Resize, None, rule.errno),
                 None => self.inner.resize(size, how).await,
             }
         })

@@ -1,7 +1,6 @@
 //! `bench`: a simple I/O benchmark.
 
 use cairn_block::engine::{EngineConfig, Mode};
-use cairn_block::graph::Graph;
 use cairn_block::options::CacheMode;
 use clap::{Args, ValueEnum};
 
@@ -97,7 +96,7 @@ impl Bench {
             Some(AioArg::Native) | None => Mode::Auto,
         };
         let spec = self.image.image(self.file);
-        let graph = Graph::new();
+        let graph = runtime::graph();
         let quiet = &self.quiet;
         let elapsed = runtime::run(&EngineConfig { mode, ..EngineConfig::default() }, async {
             let image = spec.open(&graph, &access).await?;

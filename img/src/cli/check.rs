@@ -2,7 +2,6 @@
 
 use cairn_block::driver::Repair;
 use cairn_block::engine::EngineConfig;
-use cairn_block::graph::Graph;
 use cairn_block::options::CacheMode;
 use clap::{Args, ValueEnum};
 
@@ -67,7 +66,7 @@ impl Check {
             cache: cache_or(self.cache.as_deref(), CacheMode::Writeback)?,
             ..Access::default()
         };
-        let graph = Graph::new();
+        let graph = runtime::graph();
         let filename = self.file.clone();
         let spec = self.image.image(self.file);
         let form = self.output.output;

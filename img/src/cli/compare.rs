@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use cairn_block::graph::Graph;
 use cairn_block::options::CacheMode;
 use clap::Args;
 
@@ -72,7 +71,7 @@ impl Compare {
         let style = self.progress.style(&self.quiet)?;
         let first = ImageSpec::new(self.a, self.a_format, self.image_opts);
         let second = ImageSpec::new(self.b, self.b_format, self.image_opts);
-        let graph = Graph::new();
+        let graph = runtime::graph();
         let report = Report { progress: Progress::start(style, PROGRESS_STEP), quiet: &self.quiet };
         let operation = async {
             let open = async |spec: &ImageSpec| {

@@ -1,6 +1,5 @@
 //! `convert`: copy an image into another format.
 
-use cairn_block::graph::Graph;
 use cairn_block::options::{CacheMode, join_lists, wants_help};
 use clap::Args;
 
@@ -124,7 +123,7 @@ impl Convert {
         }
         let style = self.progress.style(&self.quiet)?;
         let request = self.request(options)?;
-        let graph = Graph::new();
+        let graph = runtime::graph();
         let report = Report {
             progress: Progress::start(style, PROGRESS_STEP),
             program,

@@ -1,6 +1,5 @@
 //! `create`: a new image.
 
-use cairn_block::graph::Graph;
 use cairn_block::options::help::creation_help;
 use cairn_block::options::{join_lists, wants_help};
 use clap::Args;
@@ -68,7 +67,7 @@ impl Create {
             backing_format: self.backing_format,
             backing_unsafe: self.backing_unsafe,
         };
-        let graph = Graph::new();
+        let graph = runtime::graph();
         let created = runtime::run_watched(create(&graph, &request), || {})?;
         self.quiet.print(&format!("{created}\n"))?;
         Ok(0)

@@ -1,6 +1,5 @@
 //! `dd`: copy part of an image.
 
-use cairn_block::graph::Graph;
 use cairn_block::options::parse_size;
 use clap::Args;
 
@@ -59,7 +58,7 @@ impl Dd {
             count: operands.count,
             skip: operands.skip.unwrap_or(0),
         };
-        let graph = Graph::new();
+        let graph = runtime::graph();
         let copied = runtime::run_watched(dd(&graph, request), || {})?;
         if copied == Copied::SkippedBeyondEnd {
             eprintln!("'{source}' ends before the blocks to skip; the new image is empty");

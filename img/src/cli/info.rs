@@ -1,7 +1,6 @@
 //! `info`: what an image is.
 
 use cairn_block::engine::EngineConfig;
-use cairn_block::graph::Graph;
 use clap::Args;
 
 use super::args::{FormatArgs, ObjectArgs, OutputArgs, OutputForm, ShareArgs, print};
@@ -38,7 +37,7 @@ pub(super) struct Info {
 impl Info {
     pub(super) fn run(self) -> Result<u8> {
         self.objects.create()?;
-        let graph = Graph::new();
+        let graph = runtime::graph();
         let spec = self.image.image(self.file);
         let images = runtime::run(
             &EngineConfig::default(),

@@ -3,7 +3,6 @@
 use std::io::{BufWriter, Write as _};
 
 use cairn_block::engine::EngineConfig;
-use cairn_block::graph::Graph;
 use clap::Args;
 
 use super::args::{FormatArgs, ObjectArgs, OutputArgs, OutputForm, ShareArgs, size_or};
@@ -48,7 +47,7 @@ impl Map {
         let length = size_or("the length", self.max_length.as_deref(), u64::MAX)?;
         let access = Access { force_share: self.share.force_share, ..Access::default() };
         let spec = self.image.image(self.file);
-        let graph = Graph::new();
+        let graph = runtime::graph();
         let mut out = BufWriter::new(std::io::stdout().lock());
         runtime::run(&EngineConfig::default(), async {
             let image = spec.open(&graph, &access).await?;

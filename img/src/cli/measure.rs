@@ -1,7 +1,6 @@
 //! `measure`: how big a new image would be.
 
 use cairn_block::engine::EngineConfig;
-use cairn_block::graph::Graph;
 use cairn_block::options::{CacheMode, join_lists, wants_help};
 use clap::Args;
 
@@ -59,7 +58,7 @@ impl Measure {
         if let Some(snapshot) = self.snapshot {
             return Err(snapshot_unsupported(&snapshot));
         }
-        let graph = Graph::new();
+        let graph = runtime::graph();
         let access = Access::read(CacheMode::Writeback, self.share.force_share);
         let result = runtime::run(&EngineConfig::default(), async {
             match (self.size, self.file) {

@@ -2,7 +2,6 @@
 
 use cairn_block::driver::Prealloc;
 use cairn_block::engine::EngineConfig;
-use cairn_block::graph::Graph;
 use clap::{Args, ValueEnum};
 
 use super::args::{FormatArgs, ObjectArgs, QuietArgs, size};
@@ -60,7 +59,7 @@ impl Resize {
         };
         let access = Access { write: true, resize: true, ..Access::default() };
         let spec = self.image.image(self.file);
-        let graph = Graph::new();
+        let graph = runtime::graph();
         runtime::run(&EngineConfig::default(), async {
             let image = spec.open(&graph, &access).await?;
             let resized = resize(&image, new_size, prealloc, self.shrink).await;

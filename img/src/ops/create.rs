@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cairn_block::driver::{self, DriverInfo, DriverKind};
 use cairn_block::graph::{Backend, Graph};
-use cairn_block::options::{Dict, OptionDesc, Value, filename, help, parse_list};
+use cairn_block::options::{Dict, OptionDesc, OptionError, Value, filename, help, parse_list};
 
 use super::image::{Access, ImageSpec};
 use super::staging::Staging;
@@ -74,16 +74,10 @@ impl Plan {
         let table = help::merge(&[driver.create_options, protocol]);
         let mut options = parse_list(&request.options, None);
         let known = |name: &str| table.iter().any(|desc| desc.name == name);
-        for (name, _) in options.iter() {
-            if !known(name) {
-                let mut names: Vec<&str> = table.iter().map(|desc| desc.name).collect();
-                names.sort_unstable();
-                return Err(Error::Usage(format!(
-                    "'{name}' is no creation option of format '{}', which has {}",
-                    driver.name,
-                    names.join(", ")
-                )));
-            }
+        if let Some((name, _)) = options.iter().find(|(name, _)| !known(name)) {
+            let owner = format!("format '{}'", driver.name);
+            let tables = [driver.create_options, protocol];
+            return Err(OptionError::unknown(name, &owner, &tables).into());
         }
         if let Some(size) = request.size {
             if options.contains("size") {

@@ -60,6 +60,7 @@ fn mistakes_get_one_line_and_status_1() {
         (&["create", "x.raw", "1e3"], "'1e3'"),
         (&["create", "x.raw", "1M", "-o", "size=2M"], "twice"),
         (&["create", "x.raw", "1M", "-o", "colour=red"], "'colour'"),
+        (&["create", "x.raw", "1M", "-o", "preallocate=off"], "did you mean 'preallocation'"),
         (&["create", "x.raw", "1M", "-o", "size=1,"], "comma"),
         (&["create", "-f", "nope", "x.raw", "1M"], "'nope'"),
         (&["create", "-b", "a.raw", "-F", "raw", "x.raw"], "backing file"),
@@ -107,6 +108,32 @@ fn help_is_asked_for_in_many_ways() {
         assert!(page.contains(&format!("Usage: qemu-img {command}")), "{page}");
         assert!(page.contains("Example"), "{page}");
         assert!(!page.contains("cairn-img"), "{page}");
+    }
+}
+
+#[test]
+fn writers_are_warned_when_raw_was_only_a_guess() {
+    let scratch = Scratch::new();
+    scratch.sparse("a.raw", 1 << 20, &[]);
+    for (args, warns) in [
+        (&["resize", "a.raw", "2M"][..], true),
+        (&["bench", "-w", "-c", "1", "a.raw"], true),
+        (&["resize", "--image-opts", "file.filename=a.raw", "3M"], true),
+        (&["resize", "-f", "raw", "a.raw", "4M"], false),
+        (&["bench", "-c", "1", "a.raw"], false),
+        (&["info", "a.raw"], false),
+        (&["convert", "a.raw", "b.raw"], false),
+        (&["convert", "-n", "a.raw", "b.raw"], false),
+    ] {
+        let output = scratch.run(args);
+        let errors = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.success(), "{args:?}: {errors}");
+        assert_eq!(
+            errors.starts_with("WARNING: ") && errors.lines().count() == 3,
+            warns,
+            "{args:?}"
+        );
+        assert_eq!(errors.is_empty(), !warns, "{args:?}: {errors}");
     }
 }
 

@@ -12,6 +12,7 @@ fn reports_are_those_of_the_reference() {
     scratch.sparse("a.raw", 10 * MIB, &[(0, 4096), (MIB, 1 << 20), (9 * MIB, 12_288)]);
     scratch.sparse("b.raw", 12 * MIB, &[(0, 4096), (MIB, 1 << 20), (9 * MIB, 12_288)]);
     scratch.sparse("c.raw", 10 * MIB, &[(0, 4096), (MIB, 1 << 20), (9 * MIB, 8192)]);
+    scratch.sparse("u.raw", MIB - 1, &[(MIB - 65_536, 65_535)]);
     for args in [
         &["info", "a.raw"][..],
         &["info", "--output=json", "a.raw"],
@@ -23,6 +24,8 @@ fn reports_are_those_of_the_reference() {
         &["map", "--output=json", "-f", "file", "a.raw"],
         &["map", "--output=json", "--start-offset", "512k", "--max-length", "600k", "a.raw"],
         &["map", "--output=json", "--start-offset", "1T", "a.raw"],
+        &["map", "--output=json", "u.raw"],
+        &["map", "--output=json", "--image-opts", "driver=raw,file.filename=u.raw,cache.direct=on"],
         &["measure", "a.raw"],
         &["measure", "--size", "12345", "--output=json"],
         &["check", "a.raw"],
@@ -34,6 +37,7 @@ fn reports_are_those_of_the_reference() {
         &["compare", "-p", "-f", "raw", "-F", "raw", "c.raw", "b.raw"],
         &["compare", "a.raw", "missing.raw"],
         &["create", "n.raw", "5000"],
+        &["map", "--output=json", "n.raw"],
         &["create", "-f", "raw", "n.raw", "5M", "-o", "preallocation=falloc"],
         &["resize", "-f", "raw", "n.raw", "+1M"],
         &["dd", "if=a.raw", "of=d.raw", "bs=1000", "count=2000", "skip=3"],
@@ -63,6 +67,11 @@ fn a_copy_is_equal_and_as_sparse() {
             assert!(scratch.allocated("b.raw") < 2 * MIB, "{args:?}");
         }
     }
+    // Data is stored in whole units of what is left out.
+    scratch.sparse("few.raw", MIB, &[(300 << 10, 1000)]);
+    scratch.ok(&["convert", "-S", "0", "few.raw", "dense.raw"]);
+    scratch.ok(&["convert", "-S", "70k", "dense.raw", "coarse.raw"]);
+    assert!((64 << 10..100 << 10).contains(&scratch.allocated("coarse.raw")));
     scratch.ok(&["convert", "-C", "a.raw", "c.raw"]);
     assert!(scratch.content("a.raw") == scratch.content("c.raw"));
 }

@@ -5,11 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 use super::header::Compression;
@@ -26,6 +27,8 @@ const ZSTD_LEVEL: i32 = 2;
 /// Largest base 2 logarithm of a Zstandard window that is accepted. Clusters have at most 2 MiB, but
 /// a frame may claim a window of gigabytes.
 const MAX_ZSTD_WINDOW: u32 = 23;
+/// Clusters that may always be decompressed at once: as many reads in flight keep fast storage busy.
+const MIN_DECOMPRESSIONS: usize = 16;
 /// Bytes of decompressed clusters that an image keeps.
 const CACHE_BYTES: usize = 4 << 20;
 /// Clusters that an image keeps, if they are small.
@@ -113,15 +116,31 @@ impl Contexts {
     }
 }
 
+/// Clusters that the process reads and decompresses at once: enough to keep the storage and every
+/// processor busy, few enough that the compressed data of long requests does not pile up in memory.
+static DECOMPRESSIONS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let processors = available_parallelism().map_or(1, Into::into);
+    Semaphore::new((2 * processors).max(MIN_DECOMPRESSIONS))
+});
+
+/// Waits until a compressed cluster may be read; it may be held until the result is dropped.
+pub(super) async fn decompression_slot() -> Option<SemaphorePermit<'static>> {
+    // The semaphore is never closed.
+    DECOMPRESSIONS.acquire().await.ok()
+}
+
 /// Compresses a cluster. `None` if that does not make it smaller.
 pub(super) async fn compress(method: Compression, cluster: IoBuf) -> Option<IoBuf> {
-    engine::compute(move || {
-        let mut output = IoBufMut::new(bound(cluster.len()));
-        let len = CONTEXTS.with_borrow_mut(|c| c.compress(method, &cluster, &mut output))?;
-        output.truncate(len);
-        Some(output.freeze())
+    let mut output = IoBufMut::new(bound(cluster.len()));
+    // The input comes back, so that its memory is used again by the thread that reads.
+    let (output, _cluster) = engine::compute(move || {
+        let len = CONTEXTS.with_borrow_mut(|c| c.compress(method, &cluster, &mut output));
+        (len.map(|len| (output, len)), cluster)
     })
-    .await
+    .await;
+    let (mut output, len) = output?;
+    output.truncate(len);
+    Some(output.freeze())
 }
 
 /// Decompresses `input` into all of `output`; `None` if the data is damaged.
@@ -130,10 +149,13 @@ pub(super) async fn decompress(
     input: IoBufMut,
     mut output: IoBufMut,
 ) -> Option<IoBufMut> {
-    engine::compute(move || {
-        CONTEXTS.with_borrow_mut(|c| c.decompress(method, &input, &mut output)).then_some(output)
+    // The input comes back, so that its memory is used again by the thread that reads.
+    let (output, _input) = engine::compute(move || {
+        let done = CONTEXTS.with_borrow_mut(|c| c.decompress(method, &input, &mut output));
+        (done.then_some(output), input)
     })
-    .await
+    .await;
+    output
 }
 
 type CachedCluster = Arc<OnceCell<IoBuf>>;

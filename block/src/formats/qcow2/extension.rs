@@ -111,7 +111,11 @@ impl Extensions {
         let length = ExtensionError::Length { kind, len: data.len() };
         match kind {
             BACKING_FORMAT if data.len() > MAX_FORMAT_NAME => Err(length),
-            BACKING_FORMAT => set(&mut self.backing_format, kind, text(kind, data)?),
+            BACKING_FORMAT => {
+                // Programs that changed the format have appended it; the last one counts.
+                self.backing_format = Some(text(kind, data)?);
+                Ok(())
+            }
             DATA_FILE => set(&mut self.data_file, kind, text(kind, data)?),
             FEATURE_NAMES => set(&mut self.feature_names, kind, data.to_vec()),
             CRYPTO => match (data.len(), be64(data, 0), be64(data, 8)) {
@@ -223,12 +227,26 @@ mod tests {
         );
     }
 
+    /// The serialised form of [`full`] with `more` behind it.
+    fn appended(more: &Extensions) -> Vec<u8> {
+        let mut bytes = full().serialise(None);
+        bytes.truncate(bytes.len() - 8);
+        bytes.extend(more.serialise(None));
+        bytes
+    }
+
+    #[test]
+    fn the_last_backing_format_counts() {
+        let later = Extensions { backing_format: Some("qcow2".into()), ..Extensions::default() };
+        let parsed = Extensions::parse(&appended(&later)).expect("valid");
+        assert_eq!(parsed.backing_format.as_deref(), Some("qcow2"));
+        assert_eq!(parsed.data_file, full().data_file);
+    }
+
     #[test]
     fn malformed_contents_are_refused() {
-        let mut twice = full().serialise(None);
-        twice.truncate(twice.len() - 8);
-        twice.extend(full().serialise(None));
-        assert_eq!(Extensions::parse(&twice), Err(ExtensionError::Twice { kind: BACKING_FORMAT }));
+        let twice = appended(&full());
+        assert_eq!(Extensions::parse(&twice), Err(ExtensionError::Twice { kind: DATA_FILE }));
         let mut ext = full();
         ext.bitmaps = Some(BitmapsExtension { count: 0, directory_size: 0, directory_offset: 0 });
         let parsed = Extensions::parse(&ext.serialise(None));

@@ -2,7 +2,7 @@
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::compress::decompress;
+use super::compress::{decompress, decompression_slot};
 use super::entry::Compressed;
 use super::image::Image;
 use super::map::{MAX_RUNS, Place, Run, Runs};
@@ -111,6 +111,7 @@ impl Image {
 
     /// Decompresses a cluster into `buf`, which has its size.
     async fn decompress(&self, data: Compressed, guest: u64, buf: IoBufMut) -> Result<IoBufMut> {
+        let _slot = decompression_slot().await;
         let stored = self.file.read(data.offset, IoBufMut::new(data.len.as_usize())).await?;
         decompress(self.compression, stored, buf).await.ok_or_else(|| {
             let detail =

@@ -15,6 +15,9 @@ use crate::num::AsUsize;
 const CHUNK: u64 = 1 << 20;
 /// Writes of zeroes in flight.
 const DEPTH: usize = 4;
+/// Bytes at the start of a file that get storage when it grows from nothing: the largest unit of
+/// direct I/O that programs probe for.
+const FIRST_BLOCK: u64 = 4096;
 
 /// Changes the size of `file` from `old` to `new` bytes. On failure the file has its old size.
 ///
@@ -26,7 +29,11 @@ pub(super) async fn set_size(
     prealloc: Prealloc,
 ) -> io::Result<()> {
     if new <= old || prealloc == Prealloc::Off {
-        return file.set_len(new).await;
+        file.set_len(new).await?;
+        if old == 0 {
+            store_first_block(file, new).await;
+        }
+        return Ok(());
     }
     let result = grow(file, old, new, prealloc).await;
     if result.is_err() {
@@ -34,6 +41,17 @@ pub(super) async fn set_size(
         let _ = file.set_len(old).await;
     }
     result
+}
+
+/// Gives the start of a new file storage. Programs find out the alignment that direct I/O needs by
+/// reading there, and some file systems take any alignment for reads of a hole.
+async fn store_first_block(file: &File, size: u64) {
+    let grid = u64::from(file.options().offset_alignment);
+    let len = size.min(FIRST_BLOCK) / grid * grid;
+    if len > 0 {
+        // Without storage the file is as correct.
+        let _ = file.write_at(0, IoBuf::zeroed(len.as_usize()), false).await;
+    }
 }
 
 async fn grow(file: &File, old: u64, new: u64, prealloc: Prealloc) -> io::Result<()> {

@@ -22,8 +22,6 @@ use crate::error::Result;
 const PIECE: u64 = 1 << 20;
 /// Largest alignment of the target that zero detection follows, in bytes.
 const LARGEST_UNIT: u64 = 64 << 10;
-/// Smallest run of zeroes that is looked at on its own, in bytes.
-const USUAL_UNIT: u64 = 4096;
 /// Longest range that is skipped or zeroed in one go, in bytes, so that progress is seen.
 const ZERO_PIECE: u64 = 1 << 30;
 
@@ -115,9 +113,10 @@ impl Copy<'_> {
         let limits = self.target.node().driver().limits();
         let unit = u64::from(limits.request_alignment)
             .max(u64::from(limits.write_zeroes_alignment).min(LARGEST_UNIT))
-            .max(self.sparse.min(USUAL_UNIT))
             .max(SECTOR)
-            .next_power_of_two();
+            .next_power_of_two()
+            // Data that is next to zeroes keeps so many of them that it ends on this grid.
+            .max(self.sparse.checked_ilog2().map_or(1, |bits| 1 << bits));
         let shared = Shared {
             copy: self,
             notice,
