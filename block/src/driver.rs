@@ -225,6 +225,8 @@ pub struct Measure {
 pub struct FormatInfo {
     /// Cluster size in bytes.
     pub cluster_size: Option<u64>,
+    /// Where saved machine state begins, in bytes from the start of the disk.
+    pub vm_state_offset: Option<u64>,
     /// The image was not closed cleanly (formats that know).
     pub dirty: Option<bool>,
     /// The image is encrypted.
@@ -324,6 +326,19 @@ pub trait Driver: Send + Sync + 'static {
         let _ = (offset, precise);
         let extent = Extent { len, status: Status::DATA | Status::ALLOCATED, map: None };
         Box::pin(async move { Ok(extent) })
+    }
+
+    /// Reads saved machine state: bytes that the image stores beside its disk, counted from their own
+    /// beginning.
+    fn read_vm_state(&self, offset: u64, buf: IoBufMut) -> DriverFuture<'_, IoBufMut> {
+        let _ = (offset, buf);
+        unsupported(self.info().name, "machine state is not stored in this format")
+    }
+
+    /// Writes saved machine state.
+    fn write_vm_state(&self, offset: u64, buf: IoBuf) -> DriverFuture<'_, ()> {
+        let _ = (offset, buf);
+        unsupported(self.info().name, "machine state is not stored in this format")
     }
 
     /// Copies from another file of the same driver inside the kernel.

@@ -134,6 +134,11 @@ impl Backend {
         self.root.node()
     }
 
+    /// What this user needs and shares.
+    pub fn permissions(&self) -> (Perm, Perm) {
+        self.root.perms()
+    }
+
     /// Changes what this user needs and shares.
     pub fn set_permissions(&self, used: Perm, shared: Perm) -> Result<()> {
         self.graph.mutate(|| perms::set(&self.root, used, shared))
@@ -195,6 +200,18 @@ impl Backend {
     pub async fn flush(&self) -> Result<()> {
         let _passage = self.user.enter().await;
         self.root.flush().await
+    }
+
+    /// Reads saved machine state; see [`crate::driver::Driver::read_vm_state`].
+    pub async fn read_vm_state(&self, offset: u64, buf: IoBufMut) -> Result<IoBufMut> {
+        let _passage = self.user.enter().await;
+        self.node().read_vm_state(offset, buf).await
+    }
+
+    /// Writes saved machine state; see [`crate::driver::Driver::write_vm_state`].
+    pub async fn write_vm_state(&self, offset: u64, buf: IoBuf) -> Result<()> {
+        let _passage = self.user.enter().await;
+        self.node().write_vm_state(offset, buf).await
     }
 
     /// Changes the size.

@@ -1,6 +1,7 @@
 //! Flags that every node has, and how children inherit them.
 
 use crate::driver::Role;
+use crate::engine::Aio;
 use crate::error::Result;
 use crate::options::{DetectZeroes, Discard, NodeOptions};
 
@@ -19,6 +20,8 @@ pub struct NodeFlags {
     pub no_flush: bool,
     /// Discards, and zero writes that may unmap, reach the storage.
     pub unmap: bool,
+    /// Who makes a file's system calls, unless its own options say.
+    pub aio: Aio,
     /// What to do with writes of zeroes.
     pub detect_zeroes: DetectZeroes,
     /// The whole image is about to be written: large writes may go around the page cache.
@@ -51,7 +54,7 @@ impl NodeFlags {
 
 impl NodeFlags {
     /// These flags with what a node's own options say.
-    pub(super) fn with(mut self, options: &NodeOptions) -> Result<NodeFlags> {
+    pub fn with(mut self, options: &NodeOptions) -> Result<NodeFlags> {
         self.read_only = options.read_only.unwrap_or(self.read_only);
         self.auto_read_only = options.auto_read_only.unwrap_or(self.auto_read_only);
         self.force_share = options.force_share.unwrap_or(self.force_share);

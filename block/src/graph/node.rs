@@ -395,6 +395,27 @@ impl Node {
         self.written.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Reads saved machine state; see [`Driver::read_vm_state`]. Filters leave it to their child.
+    pub async fn read_vm_state(&self, offset: u64, buf: IoBufMut) -> Result<IoBufMut> {
+        let _busy = self.enter();
+        match self.filtered() {
+            Some(edge) => Box::pin(edge.node().read_vm_state(offset, buf)).await,
+            None => self.driver.read_vm_state(offset, buf).await,
+        }
+    }
+
+    /// Writes saved machine state; see [`Driver::write_vm_state`]. Filters leave it to their child.
+    pub async fn write_vm_state(&self, offset: u64, buf: IoBuf) -> Result<()> {
+        let _busy = self.enter();
+        self.check_writable(Op::Write, offset, buf.len() as u64)?;
+        let result = match self.filtered() {
+            Some(edge) => Box::pin(edge.node().write_vm_state(offset, buf)).await,
+            None => self.driver.write_vm_state(offset, buf).await,
+        };
+        self.note_write();
+        result
+    }
+
     /// Changes the size. Never beyond [`MAX_SIZE`].
     pub async fn resize(&self, size: u64, how: Resize) -> Result<()> {
         let _busy = self.enter();

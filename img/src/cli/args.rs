@@ -146,7 +146,7 @@ pub(super) fn number_or(
 }
 
 /// Reads a cache mode, or gives the default.
-pub(super) fn cache_or(text: Option<&str>, default: CacheMode) -> Result<CacheMode> {
+pub(crate) fn cache_or(text: Option<&str>, default: CacheMode) -> Result<CacheMode> {
     text.map_or(Ok(default), |text| {
         CacheMode::from_word(text).ok_or_else(|| {
             Error::Usage(format!(

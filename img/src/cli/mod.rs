@@ -4,7 +4,7 @@
 //! and prints the result through [`crate::output`]. Options keep the letters and names of the
 //! reference, may come after operands, and may be abbreviated while they stay unambiguous.
 
-mod args;
+pub(crate) mod args;
 mod bench;
 mod check;
 mod compare;
@@ -14,11 +14,11 @@ mod dd;
 mod info;
 mod map;
 mod measure;
-mod objects;
-mod parse;
+pub(crate) mod objects;
+pub(crate) mod parse;
 mod program;
 mod resize;
-mod shell;
+pub(crate) mod shell;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -70,7 +70,7 @@ enum Command {
 
 /// Runs the program with the arguments of the process, the first of which is its name.
 pub fn run(argv: Vec<OsString>) -> ExitCode {
-    let program = Program::from_argv0(argv.first().map(OsString::as_os_str));
+    let program = Program::from_argv0(Program::CairnImg, argv.first().map(OsString::as_os_str));
     let code = match parse::parse(program, argv) {
         Ok(cli) => execute(program, cli).unwrap_or_else(|error| {
             eprintln!("{}: {error}", program.name());
@@ -88,10 +88,10 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
 /// Runs the command and returns its exit status.
 fn execute(program: Program, cli: Cli) -> Result<u8, Error> {
     if let Some(shell) = cli.completions {
-        return shell::print_completions(program, shell).map(|()| 0);
+        return shell::print_completions(parse::command(program), shell).map(|()| 0);
     }
     if let Some(command) = cli.man {
-        return shell::print_man(program, &command).map(|()| 0);
+        return shell::print_man(parse::command(program), &command).map(|()| 0);
     }
     match cli.command {
         Some(Command::Bench(args)) => args.run(),

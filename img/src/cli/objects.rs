@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 ///
 /// No image format or protocol that this program has needs an object, so there are no types of them:
 /// a description is checked for its form and then refused.
-pub(super) fn create(texts: &[String]) -> Result<()> {
+pub(crate) fn create(texts: &[String]) -> Result<()> {
     texts.iter().try_for_each(|text| {
         let object = parse_json_or_keyval(text, "qom-type")?;
         let part = |key| object.get(key).and_then(|value| value.as_str());

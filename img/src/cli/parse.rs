@@ -14,7 +14,7 @@ use super::{Cli, Program};
 const HELP_COLUMNS: usize = 78;
 
 /// Why there is nothing to run.
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// Help or version was asked for, and printed.
     Shown,
     /// A mistake in the arguments.
@@ -34,10 +34,12 @@ pub(super) fn parse(program: Program, argv: Vec<OsString>) -> Result<Cli, Stop> 
         .filter_map(|arg| arg.to_str())
         .find(|arg| command.find_subcommand(arg).is_some())
         .map_or(program.name().to_owned(), |name| format!("{} {name}", program.name()));
+    let known: Vec<String> =
+        command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     command
         .try_get_matches_from(argv)
         .and_then(|matches| Cli::from_arg_matches(&matches))
-        .map_err(|error| stop(program, &page, &error))
+        .map_err(|error| stop(&known, &page, &error))
 }
 
 /// The command line's description, under the name of `program`.
@@ -80,7 +82,8 @@ fn format_list() -> String {
 }
 
 /// Prints what was asked for, or describes the mistake in one line that leads to the help `page`.
-fn stop(program: Program, page: &str, error: &clap::Error) -> Stop {
+/// `commands` are the names of the subcommands.
+pub(crate) fn stop(commands: &[String], page: &str, error: &clap::Error) -> Stop {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // A reader that closes the pipe early has seen enough.
         let _ = write!(std::io::stdout(), "{}", error.render());
@@ -96,11 +99,9 @@ fn stop(program: Program, page: &str, error: &clap::Error) -> Stop {
     let mut text = match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let name = context(ContextKind::InvalidSubcommand).unwrap_or_default();
-            let command = command(program);
-            let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
             return Stop::Usage(format!(
                 "unknown command '{name}'; the commands are {}",
-                known.join(", ")
+                commands.join(", ")
             ));
         }
         ErrorKind::UnknownArgument if arg.starts_with('-') => format!("unknown option '{arg}'"),

@@ -1,7 +1,7 @@
-//! The two names of the program and what depends on them.
+//! The names of the programs and what depends on them.
 //!
-//! Started through a link called `qemu-img` the program speaks under that name, and reports the
-//! reference release in a form that version parsers accept.
+//! Started through a link called `qemu-img` or `qemu-io` a program speaks under that name, and
+//! reports the reference release in a form that version parsers accept.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,37 +10,53 @@ use std::path::Path;
 const REFERENCE_VERSION: &str = "10.0.2";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The name under which the program was started.
+/// The name under which a program was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// Our own name.
+    /// The image tool.
     CairnImg,
-    /// The reference's name.
+    /// The I/O exerciser.
+    CairnIo,
+    /// The image tool under the reference's name.
     QemuImg,
+    /// The I/O exerciser under the reference's name.
+    QemuIo,
 }
 
 impl Program {
-    /// Decides from `argv[0]`.
-    pub fn from_argv0(argv0: Option<&OsStr>) -> Program {
+    /// The name of this program, which is `own` unless `argv[0]` has the reference's name for it.
+    pub fn from_argv0(own: Program, argv0: Option<&OsStr>) -> Program {
+        let other = match own {
+            Program::CairnImg | Program::QemuImg => Program::QemuImg,
+            Program::CairnIo | Program::QemuIo => Program::QemuIo,
+        };
         match argv0.and_then(|arg| Path::new(arg).file_name()) {
-            Some(name) if name == "qemu-img" => Program::QemuImg,
-            _ => Program::CairnImg,
+            Some(name) if name == other.name() => other,
+            _ => own,
         }
+    }
+
+    /// Whether this is one of our own names.
+    pub fn is_own(self) -> bool {
+        matches!(self, Program::CairnImg | Program::CairnIo)
     }
 
     /// The name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Program::CairnImg => "cairn-img",
+            Program::CairnIo => "cairn-io",
             Program::QemuImg => "qemu-img",
+            Program::QemuIo => "qemu-io",
         }
     }
 
     /// What `--version` prints behind the name.
     pub fn version(self) -> String {
-        match self {
-            Program::CairnImg => format!("version {VERSION}"),
-            Program::QemuImg => format!("version {REFERENCE_VERSION} (Cairn {VERSION})"),
+        if self.is_own() {
+            format!("version {VERSION}")
+        } else {
+            format!("version {REFERENCE_VERSION} (Cairn {VERSION})")
         }
     }
 }
@@ -57,9 +73,13 @@ mod tests {
             ("./cairn-img", "cairn-img"),
             ("something-else", "cairn-img"),
         ] {
-            assert_eq!(Program::from_argv0(Some(OsStr::new(argv0))).name(), name);
+            let program = Program::from_argv0(Program::CairnImg, Some(OsStr::new(argv0)));
+            assert_eq!(program.name(), name);
         }
-        assert_eq!(Program::from_argv0(None).name(), "cairn-img");
+        assert_eq!(Program::from_argv0(Program::CairnIo, None).name(), "cairn-io");
+        let link = OsStr::new("bin/qemu-io");
+        assert_eq!(Program::from_argv0(Program::CairnIo, Some(link)).name(), "qemu-io");
+        assert_eq!(Program::from_argv0(Program::CairnImg, Some(link)).name(), "cairn-img");
     }
 
     #[test]

@@ -2,28 +2,28 @@
 
 use std::io::{self, Write as _};
 
-use super::{Program, parse};
 use crate::error::Error;
 
-/// Prints a completion script for `shell`.
-pub(super) fn print_completions(
-    program: Program,
+/// Prints a completion script of the program `command` for `shell`.
+pub(crate) fn print_completions(
+    mut command: clap::Command,
     shell: clap_complete::Shell,
 ) -> Result<(), Error> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut parse::command(program), program.name(), &mut script);
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut script);
     print(&script)
 }
 
-/// Prints the manual page of `command`, or with an empty name that of the program, as roff.
-pub(super) fn print_man(program: Program, command: &str) -> Result<(), Error> {
-    let mut whole = parse::command(program);
+/// Prints the manual page of the subcommand `command`, or with an empty name that of the program, as
+/// roff.
+pub(crate) fn print_man(mut whole: clap::Command, command: &str) -> Result<(), Error> {
     whole.build();
     let page = if command.is_empty() {
         whole
     } else {
         let known = whole.get_subcommands().find(|sub| sub.get_name() == command);
-        let name = format!("{}-{command}", program.name());
+        let name = format!("{}-{command}", whole.get_name());
         known
             .cloned()
             .ok_or_else(|| Error::Usage(format!("there is no command '{command}'")))?

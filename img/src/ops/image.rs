@@ -144,6 +144,6 @@ impl ImageSpec {
 }
 
 /// Image options as a comma list; a first part without a key is the `file` node.
-fn image_options(text: &str) -> Result<Dict> {
+pub(crate) fn image_options(text: &str) -> Result<Dict> {
     Ok(expand(parse_list(text, Some("file"))).map_err(cairn_block::Error::from)?)
 }

@@ -75,14 +75,19 @@ fn node(text: &mut String, info: &ImageInfo, level: usize, path: &str, is_child:
         }
     }
     if let Some(specific) = facts.specific.as_ref().filter(|dict| !dict.is_empty()) {
-        let _ = writeln!(text, "{pad}Format specific information:");
-        dict_lines(text, specific, level + 1);
+        specific_lines(text, specific, level);
     }
     for (name, child) in &info.children {
         let path = format!("{path}/{name}");
         let _ = writeln!(text, "{pad}Child node '{path}':");
         node(text, child, level + 1, &path, true);
     }
+}
+
+/// The format's own facts, below a heading at `level`.
+pub fn specific_lines(text: &mut String, specific: &Dict, level: usize) {
+    let _ = writeln!(text, "{:1$}Format specific information:", "", level * INDENT);
+    dict_lines(text, specific, level + 1);
 }
 
 /// Heads of the columns of [`snapshot_line`].

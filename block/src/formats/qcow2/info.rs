@@ -2,6 +2,7 @@
 
 use super::bitmap::{self, BitmapEntry, BitmapFlags};
 use super::feature::{Autoclear, Compatible, Incompatible};
+use super::geometry::Geometry;
 use super::header::{Compression, Encryption, Header};
 use super::snapshot::{self, Snapshot};
 use super::{luks, table_io};
@@ -32,8 +33,10 @@ pub(crate) async fn format_info(file: &Edge, header: &Header, label: &str) -> Re
     if let Some(encryption) = describe_encryption(file, header).await? {
         specific.insert("encrypt", encryption);
     }
+    let geometry = Geometry::of(header);
     Ok(FormatInfo {
         cluster_size: Some(1 << header.cluster_bits),
+        vm_state_offset: geometry.l1_entries(header.size).checked_mul(geometry.l2_coverage()),
         dirty: Some(header.incompatible.contains(Incompatible::DIRTY)),
         encrypted: header.encryption != Encryption::None,
         compressed: false,

@@ -96,9 +96,9 @@ fn check_kind(info: &'static DriverInfo, kind: Kind, path: &str) -> Result<()> {
 fn open(context: &mut OpenContext<'_>, info: &'static DriverInfo) -> Result<Box<dyn Driver>> {
     let options = options::RuntimeOptions::take(&mut context.options)?;
     let flags = context.flags();
-    options.check(flags.direct)?;
+    options.check(flags)?;
     let path = options.filename.clone();
-    let access = options.access(flags.direct);
+    let access = options.access(flags);
     let writable = !flags.read_only && !flags.auto_read_only;
     let fail = |e: io::Error| Error::os(Op::Open, &path, None, e);
     let fd = access.open(&path, writable).map_err(fail)?;

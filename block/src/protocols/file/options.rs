@@ -4,6 +4,7 @@ use super::storage::Access;
 use crate::driver::Prealloc;
 use crate::engine::Aio;
 use crate::error::{Error, Result};
+use crate::graph::NodeFlags;
 use crate::options::{OptionError, Size};
 
 crate::option_words! {
@@ -74,8 +75,8 @@ crate::options! {
 
 impl RuntimeOptions {
     /// Refuses what excludes each other or cannot be done.
-    pub(super) fn check(&self, direct: bool) -> Result<()> {
-        if self.aio == Some(AioWord::Native) && !direct {
+    pub(super) fn check(&self, flags: NodeFlags) -> Result<()> {
+        if self.aio(flags) == Aio::Native && !flags.direct {
             return Err(Error::Option(OptionError::Conflict {
                 name: "aio".to_owned(),
                 problem: "can only be 'native' together with cache.direct=on".to_owned(),
@@ -93,15 +94,18 @@ impl RuntimeOptions {
         Ok(())
     }
 
-    pub(super) fn access(&self, direct: bool) -> Access {
-        let aio = match self.aio {
-            None => Aio::Auto,
+    fn aio(&self, flags: NodeFlags) -> Aio {
+        match self.aio {
+            None => flags.aio,
             Some(AioWord::Threads) => Aio::Threads,
             Some(AioWord::Native) => Aio::Native,
             Some(AioWord::IoUring) => Aio::IoUring,
-        };
+        }
+    }
+
+    pub(super) fn access(&self, flags: NodeFlags) -> Access {
         let max_batch = u32::try_from(self.aio_max_batch).unwrap_or(u32::MAX);
-        Access { direct, aio, max_batch }
+        Access { direct: flags.direct, aio: self.aio(flags), max_batch }
     }
 }
 

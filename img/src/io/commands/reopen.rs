@@ -1,0 +1,90 @@
+//! `reopen`: change flags of the open image.
+
+use cairn_block::driver::Perm;
+use cairn_block::graph::NodeFlags;
+use cairn_block::options::{CacheMode, Dict, NodeOptions};
+use futures_util::future::LocalBoxFuture;
+
+use super::open::options;
+use crate::cli::args::cache_or;
+use crate::io::command::{Call, Fault};
+use crate::io::session::Session;
+
+pub(in crate::io) const DETAILS: &str = "
+  -c MODE     cache mode
+  -o OPTIONS  options of the image, as key=value,…
+  -r          read-only
+  -w          writable
+
+Example: reopen -w -c writeback
+";
+
+fn refuse<T>(text: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Error(text.into()))
+}
+
+pub(in crate::io) fn reopen<'a>(
+    session: &'a mut Session,
+    call: Call<'a>,
+) -> LocalBoxFuture<'a, Result<(), Fault>> {
+    Box::pin(async move {
+        let flags = call.flags("c:o:rw")?;
+        if flags.has('r') && flags.has('w') {
+            return refuse("-r and -w exclude each other");
+        }
+        let cache = match flags.value('c') {
+            Some(word) => Some(cache_or(Some(word), CacheMode::Writethrough)?),
+            None => None,
+        };
+        let lists: Vec<&str> = flags.values('o').collect();
+        let mut given = options(&lists)?;
+        if !flags.operands.is_empty() {
+            return Err(Fault::Usage(None));
+        }
+        if (flags.has('r') || flags.has('w')) && given.contains("read-only") {
+            return refuse("-r and -w exclude the option 'read-only'");
+        }
+        if cache.is_some() && given.get_path("cache").is_some() {
+            return refuse("-c excludes the options 'cache.direct' and 'cache.no-flush'");
+        }
+        let image = session.image_mut().await?;
+        let old = image.node.flags();
+        let mut new = with_options(old, &mut given)?;
+        if flags.has('r') || flags.has('w') {
+            new.read_only = flags.has('r');
+        }
+        if let Some(cache) = cache {
+            new.direct = cache.direct();
+            new.no_flush = cache.no_flush();
+        }
+        if new.direct != old.direct {
+            return refuse("cache.direct cannot change while the image is open");
+        }
+        let (used, shared) = image.backend.permissions();
+        if new.read_only {
+            let kept = used - (Perm::WRITE | Perm::WRITE_UNCHANGED | Perm::RESIZE);
+            image.backend.set_permissions(kept, shared)?;
+        }
+        let graph = std::sync::Arc::clone(image.backend.graph());
+        if let Err(error) = graph.reopen(&image.node, new).await {
+            image.backend.set_permissions(used, shared)?;
+            return Err(error.into());
+        }
+        if let Some(cache) = cache {
+            image.backend.set_write_through(cache.writethrough());
+        }
+        Ok(())
+    })
+}
+
+/// `flags` with what `given` says. Only options that every node has can change.
+fn with_options(flags: NodeFlags, given: &mut Dict) -> Result<NodeFlags, Fault> {
+    let common = NodeOptions::take(given).map_err(cairn_block::Error::from)?;
+    if common.driver.is_some() || common.node_name.is_some() {
+        return refuse("the driver and the name of a node cannot change");
+    }
+    if let Some((name, _)) = given.iter().next() {
+        return refuse(format!("cannot change the option '{name}'"));
+    }
+    Ok(flags.with(&common)?)
+}

@@ -1,0 +1,76 @@
+//! The I/O exerciser: single requests to an image, from `-c` arguments, a script or by hand.
+//!
+//! [`command`] is the table of commands, [`commands`] what they do; [`session`] holds the open image
+//! and the requests in flight. Results, and the errors that scripts look for, keep the form of the
+//! reference's tool, because test suites parse them; the other words are our own.
+
+mod args;
+mod command;
+mod commands;
+mod flags;
+mod image;
+mod input;
+mod number;
+mod output;
+mod report;
+mod session;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use cairn_block::engine::EngineConfig;
+
+use crate::cli::{Program, objects, parse, shell};
+use crate::error::Result;
+use crate::runtime;
+use args::Cli;
+use input::Input;
+use session::Session;
+
+/// Exit status if any command failed, or nothing could be started.
+const EXIT_FAILURE: u8 = 1;
+
+/// Runs the program with the arguments of the process, the first of which is its name.
+pub fn run(argv: Vec<OsString>) -> ExitCode {
+    let program = Program::from_argv0(Program::CairnIo, argv.first().map(OsString::as_os_str));
+    let code = match args::parse(program, argv) {
+        Ok(cli) => execute(program, cli).unwrap_or_else(|error| {
+            eprintln!("{}: {error}", program.name());
+            EXIT_FAILURE
+        }),
+        Err(parse::Stop::Shown) => 0,
+        Err(parse::Stop::Usage(message)) => {
+            eprintln!("{}: {message}", program.name());
+            EXIT_FAILURE
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Runs the commands and returns the exit status.
+fn execute(program: Program, cli: Cli) -> Result<u8> {
+    if let Some(shell) = cli.completions {
+        return shell::print_completions(args::command(program), shell).map(|()| 0);
+    }
+    if cli.man {
+        return shell::print_man(args::command(program), "").map(|()| 0);
+    }
+    objects::create(&cli.objects)?;
+    let opening = cli.opening()?;
+    runtime::run(&EngineConfig::default(), async {
+        let mut session = Session::new(program, cli.image_opts, cli.misalign);
+        if let Some(file) = &cli.file {
+            session.open(&opening.of(file)).await?;
+        }
+        let mut input = Input::new(program, cli.commands);
+        let mut failed = false;
+        while !session.is_over()
+            && let Some(line) = input.next(&session.out).await
+        {
+            failed |= !command::execute(&mut session, &line).await;
+        }
+        session.close().await?;
+        session.out.finish()?;
+        Ok(if failed { EXIT_FAILURE } else { 0 })
+    })
+}
