@@ -133,6 +133,20 @@ pub enum Error {
         /// Node or file name.
         node: String,
     },
+    /// No key slot of an encrypted image opens with the passphrase that was given.
+    #[error("the passphrase does not open '{node}'")]
+    Passphrase {
+        /// Node or file name.
+        node: String,
+    },
+    /// A secret that is missing or cannot be used.
+    #[error("secret '{id}' {problem}")]
+    Secret {
+        /// ID of the secret.
+        id: String,
+        /// What is wrong, as a clause that follows the name. Never the secret's content.
+        problem: String,
+    },
     /// Something that the driver, or the image's format, cannot do.
     #[error("'{node}': {what}")]
     Unsupported {
@@ -196,11 +210,14 @@ impl Error {
     /// The POSIX error number that stands for this error towards protocols and old interfaces.
     pub fn errno(&self) -> i32 {
         match self {
-            Error::BackingLoop { .. } | Error::Name { .. } | Error::Option(_) => libc::EINVAL,
+            Error::BackingLoop { .. }
+            | Error::Name { .. }
+            | Error::Option(_)
+            | Error::Secret { .. } => libc::EINVAL,
             Error::Corrupt { .. } | Error::OutOfRange { .. } => libc::EIO,
             Error::Os { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
             Error::Locked { .. } => libc::EAGAIN,
-            Error::Permission { .. } => libc::EPERM,
+            Error::Passphrase { .. } | Error::Permission { .. } => libc::EPERM,
             Error::ReadOnly { .. } => libc::EACCES,
             Error::Unsupported { .. } => libc::ENOTSUP,
             Error::Context { source, .. } => source.errno(),

@@ -4,6 +4,7 @@
 //! each node is one instance of a [`driver::Driver`]. I/O runs on [`engine`] threads.
 
 pub mod buf;
+pub mod crypto;
 pub mod driver;
 pub mod engine;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod graph;
 pub mod num;
 pub mod options;
 pub mod protocols;
+pub mod secret;
 
 pub use buf::{IoBuf, IoBufMut};
 pub use error::{Error, Op, Result};

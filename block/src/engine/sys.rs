@@ -1,10 +1,11 @@
-//! System calls for files and block devices that no library offers as safe functions.
+//! System calls for files, block devices and the keyring that no library offers as safe functions.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Setter, ioctl, opcode};
+use zeroize::Zeroizing;
 
 /// `BLKGETSIZE64` and its relatives of linux/fs.h, whose numbers are the same everywhere but for the
 /// direction bits that `opcode` adds.
@@ -45,6 +46,31 @@ pub fn device_zero_out(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
 pub fn device_discard(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     // SAFETY: BLKDISCARD reads two 64-bit numbers.
     Ok(unsafe { ioctl(fd, RangeSetter::<BLKDISCARD>::new([offset, len])) }?)
+}
+
+/// The payload of the key with the number `serial` in the kernel's keyring.
+pub fn read_key(serial: u32) -> io::Result<Zeroizing<Vec<u8>>> {
+    /// Kernel keys are at most this long in bytes (`big_key` payloads are below 1 MiB).
+    const MAX_LEN: usize = 1 << 20;
+    let mut payload = Zeroizing::new(vec![0u8; MAX_LEN]);
+    // SAFETY: KEYCTL_READ stores at most `MAX_LEN` bytes at `payload`, which has that many.
+    let len = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_READ,
+            serial,
+            payload.as_mut_ptr(),
+            payload.len(),
+        )
+    };
+    match usize::try_from(len) {
+        Ok(len) if len <= MAX_LEN => {
+            payload.truncate(len);
+            Ok(payload)
+        }
+        Ok(_) => Err(io::Error::other("the key is too long")),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
 }
 
 type RangeSetter<const OPCODE: Opcode> = Setter<OPCODE, [u64; 2]>;

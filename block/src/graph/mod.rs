@@ -32,6 +32,7 @@ pub use status::{ChainExtent, backing_of, skip_filters, status_above};
 use crate::error::{Error, Result};
 use crate::options::Dict;
 use crate::options::filename::identify;
+use crate::secret::Secrets;
 
 type Listener = Box<dyn Fn(&str) + Send + Sync>;
 
@@ -43,6 +44,7 @@ pub struct Graph {
     next_id: AtomicU64,
     mutation: Mutex<()>,
     warnings: OnceLock<Listener>,
+    secrets: Secrets,
 }
 
 impl Graph {
@@ -67,6 +69,11 @@ impl Graph {
     /// The node called `name`.
     pub fn node(&self, name: &str) -> Option<Arc<Node>> {
         self.nodes.lock().get(name).and_then(Weak::upgrade)
+    }
+
+    /// The secrets that options of nodes may refer to.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// A node name that no user can give.

@@ -15,6 +15,7 @@ use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
 use crate::error::{Error, Result};
 use crate::options::filename::{self, ChildIdentity, Location, NodeIdentity};
 use crate::options::{self, ChildRef, Dict, NodeOptions, OptionError, Value, take_option};
+use crate::secret::Secret;
 
 /// Bytes that probing looks at.
 const PROBE_BYTES: usize = 512;
@@ -207,6 +208,11 @@ impl OpenContext<'_> {
     /// Flags of the node being opened.
     pub fn flags(&self) -> NodeFlags {
         self.flags
+    }
+
+    /// The secret called `id`.
+    pub fn secret(&self, id: &str) -> Result<Secret> {
+        self.graph.secrets().find(id)
     }
 
     /// Whether the format was not given but found by probing.

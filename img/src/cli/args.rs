@@ -1,13 +1,16 @@
 //! Arguments that several commands share, and how their values are read.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
+use cairn_block::graph::Graph;
 use cairn_block::options::{CacheMode, parse_i64, parse_size};
 use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::ops::image::ImageSpec;
 use crate::progress::Style;
+use crate::runtime;
 
 /// How an existing image is named: by file name and format, or by options.
 #[derive(Args, Debug)]
@@ -36,9 +39,11 @@ pub(super) struct ObjectArgs {
 }
 
 impl ObjectArgs {
-    /// Creates the objects.
-    pub(super) fn create(&self) -> Result<()> {
-        super::objects::create(&self.texts)
+    /// A graph with the objects in it.
+    pub(super) fn graph(&self) -> Result<Arc<Graph>> {
+        let graph = runtime::graph();
+        super::objects::create(&graph, &self.texts)?;
+        Ok(graph)
     }
 }
 

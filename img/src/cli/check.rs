@@ -53,7 +53,7 @@ enum RepairArg {
 
 impl Check {
     pub(super) fn run(self) -> Result<u8> {
-        self.objects.create()?;
+        let graph = self.objects.graph()?;
         let repair = match self.repair {
             None => Repair::empty(),
             Some(RepairArg::Leaks) => Repair::LEAKS,
@@ -66,7 +66,6 @@ impl Check {
             cache: cache_or(self.cache.as_deref(), CacheMode::Writeback)?,
             ..Access::default()
         };
-        let graph = runtime::graph();
         let filename = self.file.clone();
         let spec = self.image.image(self.file);
         let form = self.output.output;

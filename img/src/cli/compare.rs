@@ -65,13 +65,12 @@ const EXIT_DIFFERENT: u8 = 1;
 
 impl Compare {
     pub(super) fn run(self) -> Result<u8> {
-        self.objects.create()?;
+        let graph = self.objects.graph()?;
         let cache = cache_or(self.cache.as_deref(), CacheMode::Writeback)?;
         let access = Access::read(cache, self.share.force_share);
         let style = self.progress.style(&self.quiet)?;
         let first = ImageSpec::new(self.a, self.a_format, self.image_opts);
         let second = ImageSpec::new(self.b, self.b_format, self.image_opts);
-        let graph = runtime::graph();
         let report = Report { progress: Progress::start(style, PROGRESS_STEP), quiet: &self.quiet };
         let operation = async {
             let open = async |spec: &ImageSpec| {

@@ -115,7 +115,7 @@ const MAX_SPARSE: u64 = 16 << 20;
 
 impl Convert {
     pub(super) fn run(self, program: Program) -> Result<u8> {
-        self.objects.create()?;
+        let graph = self.objects.graph()?;
         let options = join_lists(&self.target_options)?;
         if wants_help(&options) {
             let format = self.target_format.as_deref().unwrap_or("raw");
@@ -123,7 +123,6 @@ impl Convert {
         }
         let style = self.progress.style(&self.quiet)?;
         let request = self.request(options)?;
-        let graph = runtime::graph();
         let report = Report {
             progress: Progress::start(style, PROGRESS_STEP),
             program,

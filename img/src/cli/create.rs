@@ -50,7 +50,7 @@ pub(super) struct Create {
 
 impl Create {
     pub(super) fn run(self) -> Result<u8> {
-        self.objects.create()?;
+        let graph = self.objects.graph()?;
         let format = self.format.unwrap_or_else(|| "raw".to_owned());
         let options = join_lists(&self.options)?;
         if wants_help(&options) {
@@ -67,7 +67,6 @@ impl Create {
             backing_format: self.backing_format,
             backing_unsafe: self.backing_unsafe,
         };
-        let graph = runtime::graph();
         let created = runtime::run_watched(create(&graph, &request), || {})?;
         self.quiet.print(&format!("{created}\n"))?;
         Ok(0)

@@ -42,7 +42,7 @@ const BLOCK: u64 = 512;
 
 impl Dd {
     pub(super) fn run(self) -> Result<u8> {
-        self.objects.create()?;
+        let graph = self.objects.graph()?;
         let operands = Operands::parse(&self.operands)?;
         let (Some(source), Some(target)) = (operands.source, operands.target) else {
             return Err(Error::Usage(
@@ -58,7 +58,6 @@ impl Dd {
             count: operands.count,
             skip: operands.skip.unwrap_or(0),
         };
-        let graph = runtime::graph();
         let copied = runtime::run_watched(dd(&graph, request), || {})?;
         if copied == Copied::SkippedBeyondEnd {
             eprintln!("'{source}' ends before the blocks to skip; the new image is empty");

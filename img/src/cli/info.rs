@@ -36,8 +36,7 @@ pub(super) struct Info {
 
 impl Info {
     pub(super) fn run(self) -> Result<u8> {
-        self.objects.create()?;
-        let graph = runtime::graph();
+        let graph = self.objects.graph()?;
         let spec = self.image.image(self.file);
         let images = runtime::run(
             &EngineConfig::default(),

@@ -42,12 +42,11 @@ pub(super) struct Map {
 
 impl Map {
     pub(super) fn run(self) -> Result<u8> {
-        self.objects.create()?;
+        let graph = self.objects.graph()?;
         let start = size_or("the start offset", self.start_offset.as_deref(), 0)?;
         let length = size_or("the length", self.max_length.as_deref(), u64::MAX)?;
         let access = Access { force_share: self.share.force_share, ..Access::default() };
         let spec = self.image.image(self.file);
-        let graph = runtime::graph();
         let mut out = BufWriter::new(std::io::stdout().lock());
         runtime::run(&EngineConfig::default(), async {
             let image = spec.open(&graph, &access).await?;

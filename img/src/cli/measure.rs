@@ -49,7 +49,7 @@ pub(super) struct Measure {
 
 impl Measure {
     pub(super) fn run(self) -> Result<u8> {
-        self.objects.create()?;
+        let graph = self.objects.graph()?;
         let format = self.target_format.as_deref().unwrap_or("raw");
         let options = join_lists(&self.options)?;
         if wants_help(&options) {
@@ -58,7 +58,6 @@ impl Measure {
         if let Some(snapshot) = self.snapshot {
             return Err(snapshot_unsupported(&snapshot));
         }
-        let graph = runtime::graph();
         let access = Access::read(CacheMode::Writeback, self.share.force_share);
         let result = runtime::run(&EngineConfig::default(), async {
             match (self.size, self.file) {

@@ -1,26 +1,37 @@
-//! `--object`: things that image options refer to.
+//! `--object`: things that image options refer to. The only types so far are those of secrets.
 
-use cairn_block::options::parse_json_or_keyval;
+use cairn_block::graph::Graph;
+use cairn_block::options::{OptionError, Value, parse_json_or_keyval};
+use cairn_block::secret;
 
 use crate::error::{Error, Result};
 
-/// Creates the objects described by `texts`.
-///
-/// No image format or protocol that this program has needs an object, so there are no types of them:
-/// a description is checked for its form and then refused.
-pub(crate) fn create(texts: &[String]) -> Result<()> {
+/// Adds the objects described by `texts` to `graph`. What is wrong with a text is said without
+/// repeating it, since it may contain a secret.
+pub(crate) fn create(graph: &Graph, texts: &[String]) -> Result<()> {
     texts.iter().try_for_each(|text| {
-        let object = parse_json_or_keyval(text, "qom-type")?;
-        let part = |key| object.get(key).and_then(|value| value.as_str());
-        let problem = match (part("qom-type"), part("id")) {
-            (None, _) => format!("object '{text}' has no type"),
-            (Some(_), None) => format!("object '{text}' has no id"),
-            (Some(kind), Some(id)) => {
-                format!("object '{id}': there are no objects of type '{kind}' in this version")
-            }
+        let mut options = parse_json_or_keyval(text, "qom-type").map_err(hide_values)?;
+        let mut part = |key: &str| match options.remove(key) {
+            Some(Value::Str(text)) if !text.is_empty() => Some(text),
+            _ => None,
         };
-        Err(Error::Usage(problem))
+        let Some(kind) = part("qom-type") else {
+            return Err(Error::Usage("--object needs the type of the object".to_owned()));
+        };
+        let Some(id) = part("id") else {
+            return Err(Error::Usage(format!("the object of type '{kind}' needs an id")));
+        };
+        Ok(secret::create(graph.secrets(), &kind, &id, options)?)
     })
+}
+
+fn hide_values(error: OptionError) -> Error {
+    let problem = match error {
+        OptionError::Syntax { problem, .. } => format!("a part of it {problem}"),
+        OptionError::Json(error) => error.to_string(),
+        _ => "it is malformed".to_owned(),
+    };
+    Error::Usage(format!("cannot read the description of an object: {problem}"))
 }
 
 #[cfg(test)]
@@ -28,11 +39,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_are_refused_with_the_reason() {
-        let error = |text: &str| create(&[text.to_owned()]).expect_err(text).to_string();
-        assert!(error("secret,id=s0,data=x").contains("type 'secret'"));
-        assert!(error(r#"{"qom-type": "iothread", "id": "io0"}"#).contains("type 'iothread'"));
-        assert!(error("secret,data=x").contains("no id"));
-        assert!(create(&[]).is_ok());
+    fn secrets_are_added() {
+        let graph = Graph::new();
+        let texts = [
+            "secret,id=s0,data=let,,me,format=raw".to_owned(),
+            r#"{"qom-type": "secret", "id": "s1", "data": "in"}"#.to_owned(),
+        ];
+        create(&graph, &texts).expect("valid");
+        assert_eq!(graph.secrets().find("s0").expect("added").expose(), b"let,me");
+        assert_eq!(graph.secrets().find("s1").expect("added").expose(), b"in");
+    }
+
+    #[test]
+    fn mistakes_are_named_without_the_text() {
+        let error = |text: &str| {
+            let error = create(&Graph::new(), &[text.to_owned()]).expect_err(text).to_string();
+            assert!(!error.contains("hush"), "{error}");
+            error
+        };
+        assert!(error("iothread,id=io0").contains("'iothread'"));
+        assert!(error(r#"{"qom-type": "secret", "id": "s0"}"#).contains("exactly one"));
+        assert!(error(r#"{"qom-type": "secret", "data": "hush""#).contains("JSON"));
     }
 }

@@ -49,7 +49,7 @@ enum PreallocArg {
 
 impl Resize {
     pub(super) fn run(self) -> Result<u8> {
-        self.objects.create()?;
+        let graph = self.objects.graph()?;
         let new_size = new_size(&self.size)?;
         let prealloc = match self.preallocation {
             None | Some(PreallocArg::Off) => Prealloc::Off,
@@ -59,7 +59,6 @@ impl Resize {
         };
         let access = Access { write: true, resize: true, ..Access::default() };
         let spec = self.image.image(self.file);
-        let graph = runtime::graph();
         runtime::run(&EngineConfig::default(), async {
             let image = spec.open(&graph, &access).await?;
             let resized = resize(&image, new_size, prealloc, self.shrink).await;

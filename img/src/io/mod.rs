@@ -55,10 +55,11 @@ fn execute(program: Program, cli: Cli) -> Result<u8> {
     if cli.man {
         return shell::print_man(args::command(program), "").map(|()| 0);
     }
-    objects::create(&cli.objects)?;
+    let graph = runtime::graph();
+    objects::create(&graph, &cli.objects)?;
     let opening = cli.opening()?;
     runtime::run(&EngineConfig::default(), async {
-        let mut session = Session::new(program, cli.image_opts, cli.misalign);
+        let mut session = Session::new(graph, program, cli.image_opts, cli.misalign);
         if let Some(file) = &cli.file {
             session.open(&opening.of(file)).await?;
         }

@@ -30,13 +30,19 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(program: Program, image_opts: bool, misalign: bool) -> Session {
+    /// A session without an image, whose objects are in `graph`.
+    pub(super) fn new(
+        graph: Arc<Graph>,
+        program: Program,
+        image_opts: bool,
+        misalign: bool,
+    ) -> Session {
         Session {
             program,
             image_opts,
             misalign,
             out: Rc::new(Output::stdout()),
-            graph: Graph::new(),
+            graph,
             image: None,
             background: Vec::new(),
             over: false,

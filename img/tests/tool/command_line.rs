@@ -55,7 +55,7 @@ fn mistakes_get_one_line_and_status_1() {
         (&["info", "-f", "raw", "--image-opts", "a.raw"], "together"),
         (&["info", "-f", "nope", "a.raw"], "nope"),
         (&["info", "nope.raw"], "'nope.raw': No such file or directory"),
-        (&["info", "--object", "secret,id=s0,data=x", "a.raw"], "type 'secret'"),
+        (&["info", "--object", "iothread,id=io0", "a.raw"], "'iothread'"),
         (&["create", "x.raw"], "size"),
         (&["create", "x.raw", "1e3"], "'1e3'"),
         (&["create", "x.raw", "1M", "-o", "size=2M"], "twice"),

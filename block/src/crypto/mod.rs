@@ -1,0 +1,13 @@
+//! Encryption of disk contents: ciphers and modes over sectors, hashes, key derivation, and the
+//! encrypted volumes that image formats contain.
+//!
+//! The primitives are those of the RustCrypto crates; the modes are written here, because they must
+//! work on many sectors at once to be fast. Keys live in memory that is wiped when it is given back.
+
+mod algorithm;
+mod hash;
+mod mode;
+mod sectors;
+
+pub use algorithm::{CipherAlg, CipherMode, CipherSpec, HashAlg, IvGenAlg, SpecError};
+pub use sectors::SectorCipher;
