@@ -10,7 +10,8 @@
 //! * [`qcow2`] has the kinds of images that the tests of that format work on.
 //! * [`Watchdog`] ends a test that hangs; [`stock`] asks the reference tools for a second opinion.
 //!
-//! Everything is deterministic: the same seed gives the same requests, states and faults.
+//! Everything is deterministic: the same seed gives the same requests, states and faults. Tests pass
+//! theirs through [`seeded`], so that `CAIRN_SEED=N` makes them go another way.
 
 mod crash;
 mod disk;
@@ -34,7 +35,7 @@ pub use faulty::{Faults, Faulty, IoKind, IoKinds, Rule};
 pub use memory::Memory;
 pub use model::{Effect, Knowledge, Mismatch, Model};
 pub use range_map::RangeMap;
-pub use rng::Rng;
+pub use rng::{Rng, seeded};
 pub use run::{Failure, Reopen, Run, effect, perform, run};
 pub use tasks::TaskLog;
 pub use value::Value;

@@ -226,31 +226,6 @@ impl Allocator {
         self.take(place, missing.len() as u64).map(|_| ())
     }
 
-    /// Gives up the refcount blocks below `next` that count nothing but themselves, from the last one
-    /// on, and hands their host offsets to `removed`. `next` is where to go on after an interruption.
-    pub(crate) fn drop_empty_blocks(
-        &mut self,
-        next: &mut u64,
-        mut removed: impl FnMut(u64),
-    ) -> Result<(), AllocError> {
-        while let Some(index) = next.checked_sub(1) {
-            if let Some(offset) = self.refs.block_offset(index)? {
-                let counts_itself =
-                    self.refs.split(offset >> self.geometry.cluster_bits).0 == index;
-                let used = self.refs.used(index, self.refs.block_entries().as_usize())?;
-                if used <= u64::from(counts_itself) && self.refs.remove_block(index) {
-                    if !counts_itself {
-                        self.old_tables.push(HostRun { offset, clusters: 1, fresh: false });
-                    }
-                    self.first_free = self.first_free.min(index * self.refs.block_entries());
-                    removed(offset);
-                }
-            }
-            *next = index;
-        }
-        Ok(())
-    }
-
     /// Moves the refcount table into the first area that it does not cover yet, with room for block
     /// `index`, half as much again, and the blocks for that area.
     fn grow_table(&mut self, index: u64) -> Result<(), AllocError> {

@@ -21,9 +21,6 @@ use crate::num::AsUsize;
 
 /// Sizes of virtual disks are multiples of this, in bytes.
 const SECTOR: u64 = 512;
-/// How often refcount blocks are looked at when shrinking: without one block, another one that counted
-/// it may be of no use any more.
-const REFBLOCK_PASSES: usize = 4;
 /// Bytes that are copied or zeroed at once.
 const PIECE: u64 = 1 << 20;
 
@@ -338,33 +335,10 @@ impl Image {
         Ok(())
     }
 
-    /// Gives up refcount blocks that are of no use any more, durably.
-    async fn drop_empty_refblocks(self: &Arc<Image>) -> Result<()> {
-        for _ in 0..REFBLOCK_PASSES {
-            let mut next = None;
-            let mut dropped = Vec::new();
-            self.with_allocator(|alloc| {
-                let next = next.get_or_insert(alloc.refs.table_len());
-                alloc.drop_empty_blocks(next, |offset| dropped.push(offset))
-            })
-            .await?;
-            if dropped.is_empty() {
-                break;
-            }
-            for offset in dropped {
-                self.metadata.remove(Structure::REFCOUNT_BLOCK, offset);
-            }
-            self.settle().await?;
-            self.barrier().await?;
-        }
-        Ok(())
-    }
-
     /// Shortens the file to its last cluster in use.
-    async fn cut_file(self: &Arc<Image>) -> Result<()> {
+    async fn cut_file(&self) -> Result<()> {
         // Nothing may be allocated meanwhile.
         let _locked = self.ranges.begin(0..u64::MAX, true).await;
-        self.drop_empty_refblocks().await?;
         let length = self.file.size();
         let mut clusters = self.geometry.clusters(length);
         self.with_allocator(|alloc| {

@@ -1,4 +1,4 @@
-//! The table of internal snapshots (qcow2 specification, "Snapshots").
+//! The table of internal snapshots (qcow2 specification, "Snapshots"), read only.
 
 use super::header::Header;
 use super::table_io::Sequential;
@@ -50,17 +50,6 @@ pub(crate) struct SnapshotTable {
     pub(crate) flaws: Vec<String>,
 }
 
-impl SnapshotTable {
-    /// The table as it should be stored.
-    pub(crate) fn serialise(&self, disk_size: u64) -> Vec<u8> {
-        let mut out = Vec::new();
-        for snapshot in &self.snapshots {
-            snapshot.serialise(disk_size, &mut out);
-        }
-        out
-    }
-}
-
 fn be<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..at + N).and_then(|b| b.try_into().ok()).unwrap_or([0; N])
 }
@@ -83,32 +72,6 @@ impl Snapshot {
             vm_clock_nsec: self.vm_clock_nsec,
             icount: self.extra_word(2).filter(|&icount| icount != u64::MAX),
         }
-    }
-
-    /// The entry as stored, with all that version 3 requires. `disk_size` is the size of the disk where
-    /// the entry does not know it.
-    fn serialise(&self, disk_size: u64, out: &mut Vec<u8>) {
-        let mut extra = self.extra.clone();
-        if extra.len() < REQUIRED_EXTRA {
-            extra.truncate(0);
-            extra.extend(self.vm_state_size.to_be_bytes());
-            extra.extend(disk_size.to_be_bytes());
-        }
-        // The large size stands in the extra data. The lengths were read from such fields.
-        let small_size = u32::try_from(self.vm_state_size).unwrap_or(0);
-        out.extend(self.l1_offset.to_be_bytes());
-        out.extend(self.l1_entries.to_be_bytes());
-        out.extend(u16::try_from(self.id.len()).unwrap_or(u16::MAX).to_be_bytes());
-        out.extend(u16::try_from(self.name.len()).unwrap_or(u16::MAX).to_be_bytes());
-        out.extend(self.date_sec.to_be_bytes());
-        out.extend(self.date_nsec.to_be_bytes());
-        out.extend(self.vm_clock_nsec.to_be_bytes());
-        out.extend(small_size.to_be_bytes());
-        out.extend(u32::try_from(extra.len()).unwrap_or(u32::MAX).to_be_bytes());
-        out.extend(extra);
-        out.extend(&self.id);
-        out.extend(&self.name);
-        out.resize(out.len().next_multiple_of(8), 0);
     }
 
     fn label(&self) -> String {

@@ -16,7 +16,6 @@ mod counts;
 mod entries;
 mod rebuild;
 mod refs;
-mod snapshots;
 mod tables;
 
 use super::feature::Incompatible;
@@ -79,7 +78,7 @@ pub(crate) async fn check(
 
 impl Checker<'_> {
     async fn run(&mut self) -> Result<()> {
-        let mut snapshots = snapshot::read_table(self.file, self.header, self.label).await?;
+        let snapshots = snapshot::read_table(self.file, self.header, self.label).await?;
         for flaw in &snapshots.flaws {
             self.corruption(flaw.clone());
         }
@@ -95,10 +94,6 @@ impl Checker<'_> {
             return Err(Error::corrupt(self.label, what));
         } else {
             self.repair_in_place(&references, found).await?;
-        }
-        let flaws = snapshots.flaws.len() as u64;
-        if flaws > 0 && self.repair.contains(Repair::ERRORS) && self.report.corruptions == flaws {
-            highest = self.rewrite_snapshots(&mut snapshots).await?;
         }
         self.report.image_end_offset = (highest + 1) << self.geometry.cluster_bits;
         if !self.repair.is_empty() && self.report.check_errors == 0 && self.report.corruptions == 0

@@ -109,7 +109,7 @@ impl Checker<'_> {
 
 /// The first cluster of the first `clusters` neighbouring ones without references. The first cluster
 /// of an image is its header.
-pub(super) fn free_run(counts: &Counts, clusters: u64) -> u64 {
+fn free_run(counts: &Counts, clusters: u64) -> u64 {
     let mut start = 1;
     let mut at = 1;
     while at < counts.end() && at - start < clusters {
