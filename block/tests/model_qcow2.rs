@@ -295,3 +295,40 @@ fn compressed_zlib() {
 fn compressed_zstd() {
     model(Layout::new("zstd", &[("compression_type", "zstd")], 16 * KIB, 160), true);
 }
+
+#[test]
+fn allocation_passes_more_full_refcount_blocks_than_memory_holds() {
+    // A block counts 64 clusters here, so that 4 MiB fill 128 of them.
+    let layout = Layout::new("blocks", &[("refcount_bits", "64")], 512, 16_384);
+    let watchdog = Watchdog::start(PATIENCE);
+    watchdog.step(layout.name);
+    let dir = tempfile::tempdir().unwrap();
+    let work = async {
+        layout.create_in(dir.path()).await.unwrap();
+        let half = layout.size / 2;
+        let write = |offset, tag| Op::Write { offset, len: half, tag, fua: false };
+        for (offset, tag) in [(0, 1), (half, 2)] {
+            let image = layout.open_in(dir.path()).await.unwrap();
+            perform(&image, &write(offset, tag)).await.unwrap();
+            image.close().await.unwrap();
+        }
+        // A larger L1 table needs clusters in a row.
+        let image = layout.open_in(dir.path()).await.unwrap();
+        let size = 64 * layout.size;
+        image.resize(size, Resize { exact: true, ..Resize::default() }).await.unwrap();
+        let end = Op::Write { offset: size - half, len: half, tag: 3, fua: false };
+        perform(&image, &end).await.unwrap();
+        image.close().await.unwrap();
+        let image = layout.open_in(dir.path()).await.unwrap();
+        for (offset, tag) in [(0, 1), (half, 2), (size - half, 3)] {
+            let buf = IoBufMut::new(usize::try_from(half).unwrap());
+            let data = image.read(offset, buf).await.unwrap();
+            assert!(data[..] == Value::Tag(tag).buffer(offset, half)[..], "at {offset:#x}");
+        }
+        let report = image.node().driver().check(Repair::empty()).await.unwrap();
+        assert_eq!((report.corruptions, report.leaks), (0, 0), "{:?}", report.details);
+        image.close().await.unwrap();
+        stock_check(layout, dir.path());
+    };
+    block_on(&EngineConfig::default(), work).unwrap();
+}
