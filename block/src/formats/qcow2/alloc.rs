@@ -52,6 +52,15 @@ pub(crate) struct Search {
     next: u64,
 }
 
+/// What to do about refcount blocks for which the refcount table has no entries.
+#[derive(Clone, Copy, Debug)]
+enum MissingEntries {
+    /// Move the table to where it has room for more.
+    Grow,
+    /// Nothing; they are created one by one as they are needed.
+    Leave,
+}
+
 /// Allocation state of an image.
 pub(crate) struct Allocator {
     geometry: Geometry,
@@ -99,11 +108,17 @@ impl Allocator {
         search: &mut Option<Search>,
     ) -> Result<HostRun, AllocError> {
         // All refcounts of the run are set at once, and new blocks may come in between.
-        let blocks = clusters.div_ceil(self.refs.block_entries()) + 3;
+        let blocks = clusters.div_ceil(self.refs.block_entries()) + 4;
         self.refs.raise_capacity(blocks.as_usize());
         let start = Search { first: self.first_free, len: 0, next: self.first_free };
         let state = search.get_or_insert(start);
         while state.len < clusters {
+            let (index, _) = self.refs.split(state.next);
+            if clusters >= self.refs.block_entries() && self.refs.block(index)?.is_none() {
+                // The block would lie in the way of any run that needs it.
+                let first = if state.len == 0 { state.next } else { state.first };
+                self.cover_run(first, clusters, MissingEntries::Grow)?;
+            }
             let (found, free) = self.find(&mut state.next, clusters - state.len)?;
             if found != state.first + state.len {
                 (state.first, state.len) = (found, 0);
@@ -193,6 +208,17 @@ impl Allocator {
         let found = self.find(&mut start, 1);
         self.first_free = start;
         let (first, _) = found?;
+        self.cover_run(first, clusters, MissingEntries::Leave)
+    }
+
+    /// Creates the missing refcount blocks of the run of `clusters` clusters from `first` on behind that
+    /// run, if they fit there. Where the table has no entries for them, it grows or nothing happens.
+    fn cover_run(
+        &mut self,
+        first: u64,
+        clusters: u64,
+        missing_entries: MissingEntries,
+    ) -> Result<(), AllocError> {
         let place = first.saturating_add(clusters);
         let mut missing = Vec::new();
         loop {
@@ -211,9 +237,11 @@ impl Allocator {
             }
         }
         let end = place.saturating_add(missing.len() as u64);
-        let has_entry = missing.last().is_none_or(|&index| index < self.refs.table_len());
-        if !has_entry {
-            return Ok(());
+        if let Some(&last) = missing.last().filter(|&&last| last >= self.refs.table_len()) {
+            return match missing_entries {
+                MissingEntries::Grow => self.grow_table(last),
+                MissingEntries::Leave => Ok(()),
+            };
         }
         for cluster in place..end {
             if self.refs.get(cluster)? != 0 {
