@@ -5,4 +5,5 @@ mod hostile;
 mod image;
 mod layers;
 mod status;
+mod versions;
 mod workload;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::create_options::CreateOptions;
-use super::feature::Incompatible;
+use super::feature::{Autoclear, Incompatible};
 use super::header::{self, Encryption, Header, HeaderError, MAGIC};
 use super::image::{Children, Image};
 use super::options::{Qcow2Options, Tuning};
@@ -77,8 +77,13 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     let read_only = context.flags().read_only;
     let unclean = header.incompatible.contains(Incompatible::DIRTY) && !read_only;
     let image = Arc::new(Image::new(context.label(), header, children, tuning, read_only));
-    if unclean && !flags.check && !flags.no_io {
-        image.recover().await?;
+    if !flags.check && !flags.no_io {
+        if unclean {
+            image.recover().await?;
+        }
+        if !read_only {
+            image.change_features(|header| header.autoclear &= Autoclear::KNOWN).await?;
+        }
     }
     Ok(Box::new(Qcow2 { image }))
 }

@@ -43,6 +43,11 @@ bitflags! {
     }
 }
 
+impl Autoclear {
+    /// The bits that this implementation understands. Others go when an image is opened for writing.
+    pub(crate) const KNOWN: Autoclear = Autoclear::BITMAPS.union(Autoclear::RAW_DATA_FILE);
+}
+
 impl Incompatible {
     /// The bits that this implementation understands.
     pub(crate) const KNOWN: Incompatible = Incompatible::DIRTY

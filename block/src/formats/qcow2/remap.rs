@@ -42,13 +42,14 @@ impl Image {
         flags: WriteFlags,
     ) -> Result<()> {
         self.begin_write().await?;
-        if !self.geometry.zero_flag {
-            return Err(self.unsupported("images of version 2 cannot mark clusters as zero"));
-        }
+        let unmap = flags.contains(WriteFlags::MAY_UNMAP);
         let end = offset + len;
         let size = self.geometry.subcluster_size();
         let aligned =
             offset.is_multiple_of(size) && (end.is_multiple_of(size) || end == self.size());
+        if !self.geometry.zero_flag && (self.backing.is_some() || !unmap || !aligned) {
+            return Err(self.unsupported("images of version 2 cannot mark clusters as zero"));
+        }
         if !aligned && offset / size != (end - 1) / size {
             return Err(self.unsupported("the range is not aligned to subclusters"));
         }
@@ -56,8 +57,8 @@ impl Image {
             let pass = flags & (WriteFlags::MAY_UNMAP | WriteFlags::FUA);
             self.data().write_zeroes(offset, len, pass).await?;
         }
-        let unmap = flags.contains(WriteFlags::MAY_UNMAP);
-        self.remap(offset, end, Change::Zero { unmap }).await?;
+        let change = if self.geometry.zero_flag { Change::Zero { unmap } } else { Change::Discard };
+        self.remap(offset, end, change).await?;
         if flags.contains(WriteFlags::FUA) {
             self.write_back().await?;
             self.barrier().await?;
