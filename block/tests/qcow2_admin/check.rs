@@ -106,9 +106,6 @@ fn images(dir: &Path) -> Vec<String> {
 
 #[test]
 fn sound_images_have_the_reference_statistics() {
-    if !super::stock::is_there() {
-        return;
-    }
     let dir = tempfile::tempdir().expect("a directory");
     for name in images(dir.path()) {
         let report = check(dir.path(), &name, Repair::empty()).expect("can be checked");
@@ -123,9 +120,6 @@ fn sound_images_have_the_reference_statistics() {
 
 #[test]
 fn encryption_headers_are_counted_without_a_key() {
-    if !super::stock::is_there() {
-        return;
-    }
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("key"), "secret").expect("a file");
     let list = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
@@ -182,9 +176,6 @@ const DAMAGES: &[(&str, Damage)] = &[
 
 #[test]
 fn damage_is_found_and_repaired() {
-    if !super::stock::is_there() {
-        return;
-    }
     for (what, damage) in DAMAGES {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path();
@@ -223,9 +214,6 @@ fn damage_is_found_and_repaired() {
 
 #[test]
 fn leaks_alone_can_be_repaired() {
-    if !super::stock::is_there() {
-        return;
-    }
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
     expect(dir, &["qemu-img", "create", "-q", "-f", "qcow2", "image", "4M"]);

@@ -93,9 +93,6 @@ fn a_new_image_is_no_image_before_it_is_sound() {
 
 #[test]
 fn resizing_keeps_what_both_sizes_have() {
-    if !super::stock::is_there() {
-        return;
-    }
     let kinds: &[(&str, &[&str])] = &[
         ("cluster_size=512", &["write -P 3 0 300k", "write -P 4 700k 300k"]),
         ("cluster_size=4k,refcount_bits=64", &["write -P 3 100k 300k"]),
@@ -145,9 +142,6 @@ fn resizing_keeps_what_both_sizes_have() {
 
 #[test]
 fn repairs_can_be_cut_off_and_repeated() {
-    if !super::stock::is_there() {
-        return;
-    }
     // Refcounts too high and zero, an entry without its flag, a lost refcount block.
     type Damage = fn(&mut Disk);
     let damages: [(&str, Damage); 4] = [

@@ -43,9 +43,6 @@ async fn create(dir: &Path, list: &str) -> cairn_block::Result<()> {
 
 #[test]
 fn new_images_are_those_of_the_reference() {
-    if !super::stock::is_there() {
-        return;
-    }
     let cases = [
         "size=1M",
         "size=0",

@@ -14,15 +14,6 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     block_on(&EngineConfig::default(), future).expect("an I/O thread")
 }
 
-/// Whether the reference tools are there; says so if not.
-pub(crate) fn is_there() -> bool {
-    let found = Command::new("qemu-img").arg("--version").output().is_ok();
-    if !found {
-        eprintln!("skipped: qemu-img is not installed");
-    }
-    found
-}
-
 /// Runs a reference tool in `dir`.
 pub(crate) fn tool(dir: &Path, words: &[&str]) -> Output {
     let output = Command::new(words[0]).args(&words[1..]).current_dir(dir).output();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn_block::engine::{EngineConfig, block_on};
-use cairn_testkit::{Disk, Memory, Op, Profile, Rng, Watchdog, Workload, perform, stock};
+use cairn_testkit::{Disk, Memory, Op, Profile, Rng, Watchdog, Workload, perform};
 
 use crate::image::{KINDS, Kind, create, open};
 
@@ -44,9 +44,6 @@ async fn use_all(disk: Disk, kind: &Kind, workload: &Workload) {
 
 #[test]
 fn damaged_images_fail_cleanly() {
-    if stock::version().is_none() {
-        return;
-    }
     let watchdog = Watchdog::start(Duration::from_mins(10));
     let dir = tempfile::tempdir().unwrap();
     block_on(&EngineConfig::default(), async {

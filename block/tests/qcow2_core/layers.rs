@@ -5,7 +5,7 @@ use std::path::Path;
 use cairn_block::Result;
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::Backend;
-use cairn_testkit::{Disk, Memory, Model, Profile, Reopen, Value, Workload, run, stock};
+use cairn_testkit::{Disk, Memory, Model, Profile, Reopen, Value, Workload, run};
 use futures_util::future::LocalBoxFuture;
 
 use crate::image::{Below, KINDS, Kind, create, open_on, qemu_img, stock_check};
@@ -60,9 +60,6 @@ fn filled(size: u64, tag: u32) -> Disk {
 
 #[test]
 fn a_backing_file_shows_through_where_nothing_was_written() {
-    if stock::version().is_none() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     block_on(&EngineConfig::default(), async {
         for kind in KINDS.iter().filter(|k| !k.options.contains("preallocation")) {
@@ -90,9 +87,6 @@ fn a_backing_file_shows_through_where_nothing_was_written() {
 
 #[test]
 fn a_data_file_holds_all_guest_data() {
-    if stock::version().is_none() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     let raw_path = dir.path().join("data.raw");
     for (raw, extended) in [("off", "off"), ("off", "on"), ("on", "off")] {
@@ -145,9 +139,6 @@ fn snapshot_content(dir: &Path, disk: &Memory, name: &str) -> Disk {
 
 #[test]
 fn writing_leaves_internal_snapshots_alone() {
-    if stock::version().is_none() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     block_on(&EngineConfig::default(), async {
         for kind in KINDS.iter().filter(|k| !k.options.contains("refcount_bits=1")) {

@@ -5,5 +5,6 @@ mod hostile;
 mod image;
 mod layers;
 mod status;
+mod threads;
 mod versions;
 mod workload;

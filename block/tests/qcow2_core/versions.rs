@@ -3,7 +3,7 @@
 use cairn_block::IoBufMut;
 use cairn_block::driver::WriteFlags;
 use cairn_block::engine::{EngineConfig, block_on};
-use cairn_testkit::{Disk, Memory, Value, stock};
+use cairn_testkit::{Disk, Memory, Value};
 
 use crate::image::{create, open, stock_check};
 
@@ -12,9 +12,6 @@ const SIZE: u64 = 4 << 20;
 /// A version 2 image has no mark for zeroes: without a backing file, no mapping is one.
 #[test]
 fn zero_writes_to_version_2_need_no_storage() {
-    if stock::version().is_none() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     block_on(&EngineConfig::default(), async {
         let disk = Memory::new(create(dir.path(), "compat=0.10", &[], SIZE));
@@ -49,9 +46,6 @@ fn zero_writes_to_version_2_need_no_storage() {
 #[test]
 fn opening_for_writing_clears_unknown_features() {
     const AUTOCLEAR: u64 = 88;
-    if stock::version().is_none() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     block_on(&EngineConfig::default(), async {
         let bits = |disk: &Memory| {

@@ -53,10 +53,7 @@ fn reports_are_those_of_the_reference() {
         &["compare", "-s", "plain.qcow2", "small.qcow2"],
         &["compare", "plain.qcow2", "over.qcow2"],
     ] {
-        if !scratch.same(args) {
-            eprintln!("skipped: the reference's qemu-img is not installed");
-            return;
-        }
+        scratch.same(args);
     }
 }
 

@@ -43,10 +43,7 @@ fn reports_are_those_of_the_reference() {
         &["dd", "if=a.raw", "of=d.raw", "bs=1000", "count=2000", "skip=3"],
         &["dd", "if=a.raw", "of=d.raw", "bs=1M", "skip=100"],
     ] {
-        if !scratch.same(args) {
-            eprintln!("skipped: the reference's qemu-img is not installed");
-            return;
-        }
+        scratch.same(args);
     }
 }
 

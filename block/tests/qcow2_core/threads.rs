@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cairn_block::IoBufMut;
 use cairn_block::engine::{EngineConfig, IoThread, block_on};
 use cairn_block::graph::Backend;
-use cairn_testkit::{Effect, Memory, Op, Rng, TaskLog, Value, Watchdog, perform, stock};
+use cairn_testkit::{Effect, Memory, Op, Rng, TaskLog, Value, Watchdog, perform};
 use futures_util::future::join_all;
 
 use crate::image::{KINDS, create, open, stock_check};
@@ -46,9 +46,6 @@ async fn task(disk: Arc<Backend>, number: u64, cluster: u64) -> TaskLog {
 
 #[test]
 fn threads_share_clusters_without_losing_anything() {
-    if stock::version().is_none() {
-        return;
-    }
     let _watchdog = Watchdog::start(std::time::Duration::from_mins(5));
     let dir = tempfile::tempdir().unwrap();
     for kind in KINDS.iter().filter(|kind| kind.cluster >= 16384) {
