@@ -341,6 +341,12 @@ pub trait Driver: Send + Sync + 'static {
         unsupported(self.info().name, "machine state is not stored in this format")
     }
 
+    /// As a precise `block_status`, but the place of data does not matter: an answer without it may
+    /// cover what lies in many places.
+    fn content_status(&self, offset: u64, len: u64) -> DriverFuture<'_, Extent> {
+        self.block_status(offset, len, true)
+    }
+
     /// Copies from another file of the same driver inside the kernel.
     fn copy_range_from<'a>(
         &'a self,

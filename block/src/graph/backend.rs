@@ -238,6 +238,17 @@ impl Backend {
         super::status_above(&self.node(), base, offset, len, precise).await
     }
 
+    /// What the first run of a range of the chain above `base` holds; see [`super::content_above`].
+    pub async fn content_above(
+        &self,
+        base: Option<&Arc<Node>>,
+        offset: u64,
+        len: u64,
+    ) -> Result<super::ChainExtent> {
+        let _passage = self.user.enter().await;
+        super::content_above(&self.node(), base, offset, len).await
+    }
+
     /// Copies a range of `source` inside the kernel; fails with an unsupported-error where that cannot
     /// be done, and then nothing was changed that a normal write would not overwrite.
     pub async fn copy_range_from(

@@ -27,7 +27,7 @@ pub(crate) use node::rejoin;
 pub use node::{MAX_REQUEST, MAX_SIZE, Node};
 pub use open::{OpenContext, OpenOptions, probe};
 pub use perms::default_child_perms;
-pub use status::{ChainExtent, backing_of, skip_filters, status_above};
+pub use status::{ChainExtent, backing_of, content_above, skip_filters, status_above};
 
 use crate::error::{Error, Result};
 use crate::options::Dict;

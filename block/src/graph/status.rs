@@ -3,8 +3,25 @@
 use std::sync::Arc;
 
 use super::node::Node;
-use crate::driver::{DriverKind, Extent, Status};
+use crate::driver::{DriverFuture, DriverKind, Extent, Status};
 use crate::error::{Error, Op, Result};
+
+/// What a query wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// What is cheap to find out.
+    Hint,
+    /// Where there is data and where there are zeroes.
+    Content,
+    /// The same, and where the data is.
+    Place,
+}
+
+impl Ask {
+    fn new(precise: bool) -> Ask {
+        if precise { Ask::Place } else { Ask::Hint }
+    }
+}
 
 /// Status of a range of a chain of overlays.
 #[derive(Clone, Debug)]
@@ -23,6 +40,10 @@ impl Node {
     ///
     /// `len` must not be 0. A range that begins beyond the end has no data and ends with `EOF`.
     pub async fn block_status(&self, offset: u64, len: u64, precise: bool) -> Result<Extent> {
+        self.status(offset, len, Ask::new(precise)).await
+    }
+
+    async fn status(&self, offset: u64, len: u64, ask: Ask) -> Result<Extent> {
         let _busy = self.enter();
         let size = self.size();
         if offset >= size {
@@ -32,11 +53,11 @@ impl Node {
         let align = u64::from(self.driver.limits().request_alignment.max(1));
         let mut start = offset / align * align;
         let end = (offset + len).next_multiple_of(align);
-        let mut extent = self.driver.block_status(start, end - start, precise).await?;
+        let mut extent = self.ask_driver(start, end - start, ask).await?;
         // An extent may end inside an aligned block, where a file does.
         while extent.len > 0 && start + extent.len <= offset {
             start += extent.len;
-            extent = self.driver.block_status(start, end - start, precise).await?;
+            extent = self.ask_driver(start, end - start, ask).await?;
         }
         let skipped = offset - start;
         if extent.len <= skipped {
@@ -46,20 +67,27 @@ impl Node {
         if let Some((_, at)) = &mut extent.map {
             *at += skipped;
         }
-        self.refine(offset, precise, &mut extent).await?;
+        self.refine(offset, ask, &mut extent).await?;
         if offset + extent.len == size {
             extent.status |= Status::EOF;
         }
         Ok(extent)
     }
 
+    fn ask_driver(&self, offset: u64, len: u64, ask: Ask) -> DriverFuture<'_, Extent> {
+        match ask {
+            Ask::Content => self.driver.content_status(offset, len),
+            Ask::Hint | Ask::Place => self.driver.block_status(offset, len, ask == Ask::Place),
+        }
+    }
+
     /// Adds what follows from the children.
-    async fn refine(&self, offset: u64, precise: bool, extent: &mut Extent) -> Result<()> {
+    async fn refine(&self, offset: u64, ask: Ask, extent: &mut Extent) -> Result<()> {
         if extent.status.contains(Status::RAW)
             && let Some((edge, at)) = extent.map.clone()
         {
             // The mapped child answers for this node.
-            let mut below = Box::pin(edge.block_status(at, extent.len, precise)).await?;
+            let mut below = Box::pin(edge.node().status(at, extent.len, ask)).await?;
             if below.status.contains(Status::OFFSET_VALID) && below.map.is_none() {
                 // A protocol's data is where it was asked for.
                 below.map = Some((edge, at));
@@ -72,19 +100,19 @@ impl Node {
         } else if self.driver.info().supports_backing {
             match self.backing() {
                 None => extent.status |= Status::ZERO,
-                Some(backing) if precise && offset >= backing.size() => {
+                Some(backing) if ask != Ask::Hint && offset >= backing.size() => {
                     extent.status |= Status::ZERO;
                 }
                 Some(_) => {}
             }
         }
         let look_below = Status::DATA | Status::OFFSET_VALID | Status::RECURSE;
-        if precise
+        if ask != Ask::Hint
             && extent.status.contains(look_below)
             && !extent.status.contains(Status::ZERO)
             && let Some((edge, at)) = extent.map.clone()
         {
-            let below = Box::pin(edge.block_status(at, extent.len, precise)).await?;
+            let below = Box::pin(edge.node().status(at, extent.len, ask)).await?;
             if below.status.contains(Status::EOF)
                 && !below.status.intersects(Status::DATA | Status::ZERO)
             {
@@ -126,13 +154,34 @@ pub async fn status_above(
     len: u64,
     precise: bool,
 ) -> Result<ChainExtent> {
+    chain_status(top, base, offset, len, Ask::new(precise)).await
+}
+
+/// As a precise [`status_above`], for those to whom the place of data does not matter: one run may
+/// cover what lies in many places.
+pub async fn content_above(
+    top: &Arc<Node>,
+    base: Option<&Arc<Node>>,
+    offset: u64,
+    len: u64,
+) -> Result<ChainExtent> {
+    chain_status(top, base, offset, len, Ask::Content).await
+}
+
+async fn chain_status(
+    top: &Arc<Node>,
+    base: Option<&Arc<Node>>,
+    offset: u64,
+    len: u64,
+    ask: Ask,
+) -> Result<ChainExtent> {
     let mut node = Arc::clone(top);
     let mut len = len;
     let mut depth = 0;
     // Beyond the end of a short layer the chain reads as zeroes, whatever lies below.
     let mut short: Option<(usize, Arc<Node>)> = None;
     loop {
-        let mut extent = node.block_status(offset, len, precise).await?;
+        let mut extent = node.status(offset, len, ask).await?;
         let beyond = offset >= node.size();
         if depth > 0 && beyond {
             // The layer above asked for bytes that this layer does not have: they are zeroes, and

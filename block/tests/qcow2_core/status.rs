@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cairn_block::driver::Status;
 use cairn_block::engine::{EngineConfig, block_on};
-use cairn_block::graph::{Graph, NodeFlags, OpenOptions};
+use cairn_block::graph::{Graph, NodeFlags, OpenOptions, content_above, status_above};
 use cairn_testkit::{Memory, Profile, Reopen, Workload, run};
 use futures_util::future::LocalBoxFuture;
 
@@ -56,6 +56,34 @@ async fn our_map(path: &Path) -> Vec<String> {
     runs.into_iter().map(line).collect()
 }
 
+/// The content of the chain in `path` in runs of (length, data and zero flags), and the number of
+/// queries that took; with or without the places.
+async fn contents(path: &Path, places: bool) -> (Vec<(u64, Status)>, usize) {
+    let graph = Graph::new();
+    let flags = NodeFlags { read_only: true, ..NodeFlags::default() };
+    let what = OpenOptions::file(path.to_str().unwrap(), Some("qcow2"), flags);
+    let node = graph.open(what).await.unwrap();
+    let mut runs: Vec<(u64, Status)> = Vec::new();
+    let (mut at, mut queries) = (0, 0);
+    while at < node.size() {
+        let len = node.size() - at;
+        let found = if places {
+            status_above(&node, None, at, len, true).await
+        } else {
+            content_above(&node, None, at, len).await
+        };
+        let found = found.unwrap();
+        let status = found.extent.status & (Status::DATA | Status::ZERO | Status::ALLOCATED);
+        match runs.last_mut() {
+            Some((len, last)) if *last == status => *len += found.extent.len,
+            _ => runs.push((found.extent.len, status)),
+        }
+        at += found.extent.len;
+        queries += 1;
+    }
+    (runs, queries)
+}
+
 fn stock_map(path: &Path) -> Vec<String> {
     let text = qemu_img(&["map", "--output=json", "-f", "qcow2", path.to_str().unwrap()]);
     let trim = |line: &str| line.trim_matches(['[', ']', ',', '\n']).to_owned();
@@ -80,6 +108,10 @@ fn the_map_is_the_reference_s() {
                 run(&image, &workload, model).await.unwrap();
                 disk.disk().store(&path).unwrap();
                 assert_eq!(our_map(&path).await, stock_map(&path), "{} {seed}", kind.options);
+                let (with_places, queries) = contents(&path, true).await;
+                let (without, fewer) = contents(&path, false).await;
+                assert_eq!(without, with_places, "{} {seed}", kind.options);
+                assert!(fewer <= queries, "{fewer} > {queries}, {} {seed}", kind.options);
             }
         }
     })

@@ -218,7 +218,7 @@ async fn status(image: &Backend, at: u64, len: u64) -> Result<(Status, u64)> {
         return Ok((Status::ZERO, len));
     }
     let found = image
-        .status_above(None, at, len, true)
+        .content_above(None, at, len)
         .await
         .map_err(|error| Error::from(error).with_status(EXIT_STATUS))?;
     Ok((found.extent.status, found.extent.len))

@@ -27,8 +27,9 @@ const ZSTD_LEVEL: i32 = 2;
 /// Largest base 2 logarithm of a Zstandard window that is accepted. Clusters have at most 2 MiB, but
 /// a frame may claim a window of gigabytes.
 const MAX_ZSTD_WINDOW: u32 = 23;
-/// Clusters that may always be decompressed at once: as many reads in flight keep fast storage busy.
-const MIN_DECOMPRESSIONS: usize = 16;
+/// Clusters that may always be decompressed at once: they keep fast storage busy, and the processors while
+/// the thread that hands out work is in a long write.
+const MIN_DECOMPRESSIONS: usize = 64;
 /// Bytes of decompressed clusters that an image keeps.
 const CACHE_BYTES: usize = 4 << 20;
 /// Clusters that an image keeps, if they are small.

@@ -168,6 +168,10 @@ impl Driver for Qcow2 {
         Box::pin(self.image.block_status(offset, len, precise))
     }
 
+    fn content_status(&self, offset: u64, len: u64) -> DriverFuture<'_, Extent> {
+        Box::pin(self.image.content_status(offset, len))
+    }
+
     fn allocated_size(&self) -> DriverFuture<'_, Option<u64>> {
         Box::pin(async {
             let image = &self.image;

@@ -116,6 +116,13 @@ pub(crate) enum Cluster {
     Standard(Standard),
 }
 
+impl Default for Cluster {
+    /// A cluster that the image does not have.
+    fn default() -> Cluster {
+        Cluster::Standard(Standard::default())
+    }
+}
+
 impl Cluster {
     /// Decodes an entry.
     pub(crate) fn decode(raw: RawEntry, geometry: &Geometry) -> Result<Cluster, EntryError> {

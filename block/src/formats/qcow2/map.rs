@@ -97,18 +97,55 @@ impl Standard {
 impl Image {
     /// Decodes entry `index` of `slice`, which describes guest offset `guest`.
     pub(super) async fn cluster(&self, slice: &Slice, guest: u64) -> Result<Cluster> {
+        match self.decode(slice, guest) {
+            Ok(cluster) => Ok(cluster),
+            Err(error) => Err(self.bad_entry("L2 table", guest, error).await),
+        }
+    }
+
+    fn decode(&self, slice: &Slice, guest: u64) -> Result<Cluster, EntryError> {
         let raw = slice.get(self.slice_index(guest));
-        let error = match Cluster::decode(raw, &self.geometry) {
+        match Cluster::decode(raw, &self.geometry)? {
             // A data file holds every guest cluster at its own offset.
-            Ok(Cluster::Standard(Standard { host: Some(host), .. }))
+            Cluster::Standard(Standard { host: Some(host), .. })
                 if self.data_file.is_some() && host != self.geometry.cluster_start(guest) =>
             {
-                EntryError::NotIdentity { entry: raw.descriptor, guest }
+                Err(EntryError::NotIdentity { entry: raw.descriptor, guest })
             }
-            Ok(cluster) => return Ok(cluster),
-            Err(error) => error,
-        };
-        Err(self.bad_entry("L2 table", guest, error).await)
+            cluster => Ok(cluster),
+        }
+    }
+
+    /// Where the clusters from `at` on end that are all of one kind, at most at `end`. Clusters without
+    /// an L2 table count as [`Cluster::default`]. A damaged entry ends the run.
+    pub(super) async fn run_end(
+        &self,
+        mut at: u64,
+        end: u64,
+        is_of_kind: impl Fn(&Cluster) -> bool,
+    ) -> Result<u64> {
+        while at < end {
+            let slice = match self.cached_slice(at) {
+                Some(slice) => Some(slice),
+                None => self.slice(at).await?,
+            };
+            let Some(slice) = slice else {
+                if !is_of_kind(&Cluster::default()) {
+                    return Ok(at);
+                }
+                let coverage = self.geometry.l2_coverage();
+                at = end.min((at / coverage + 1) * coverage);
+                continue;
+            };
+            let slice_end = end.min(self.slice_end(at));
+            while at < slice_end {
+                if !self.decode(&slice, at).is_ok_and(|cluster| is_of_kind(&cluster)) {
+                    return Ok(at);
+                }
+                at = slice_end.min(self.geometry.cluster_start(at) + self.geometry.cluster_size());
+            }
+        }
+        Ok(end)
     }
 
     /// Appends the runs of one cluster between `guest` and `end`.

@@ -88,7 +88,7 @@ async fn allocated_clusters(source: &Backend, geometry: &Geometry) -> Result<u64
     let mut total = 0;
     let mut at = 0;
     while at < size {
-        let status = source.status_above(None, at, (size - at).min(STEP), true).await?.extent;
+        let status = source.content_above(None, at, (size - at).min(STEP)).await?.extent;
         let mut next = at + status.len;
         let has_data = status.status.contains(Status::DATA | Status::ALLOCATED)
             && !status.status.contains(Status::ZERO);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::entry::{Cluster, Standard};
 use super::image::Image;
-use super::map::{MAX_RUNS, Place, Run};
+use super::map::{Place, Run};
 use crate::driver::{Extent, Status};
 use crate::error::Result;
 use crate::num::AsUsize;
@@ -20,20 +21,19 @@ impl Image {
         precise: bool,
     ) -> Result<Extent> {
         let _inside = self.epochs.enter();
-        let coverage = self.l2.slice_entries() << self.geometry.cluster_bits;
-        let len = len.min(coverage * MAX_SLICES);
-        // Two runs, to know that the first one is complete; compressed clusters do not join by
-        // themselves.
-        let mut runs = self.map(offset, len, 2).await?;
-        if matches!(runs.first(), Some(Run { place: Place::Compressed(_), .. })) {
-            runs = self.map(offset, len, MAX_RUNS).await?;
-        }
+        let len = self.query_len(len);
+        // Two runs, to know that the first one is complete.
+        let runs = self.map(offset, len, 2).await?;
         let Some(first) = runs.first() else {
             return Ok(Extent { len, status: Status::empty(), map: None });
         };
         let (mut status, host) = describe(first);
-        let same = |run: &&Run| host.is_none() && describe(run) == (status, host);
-        let len = first.len + runs.iter().skip(1).take_while(same).map(|run| run.len).sum::<u64>();
+        let mut end = offset + first.len;
+        if let Place::Compressed(_) = first.place {
+            let is_compressed = |cluster: &Cluster| matches!(cluster, Cluster::Compressed(_));
+            end = self.run_end(end, offset + len, is_compressed).await?;
+        }
+        let len = end - offset;
         if precise
             && status.contains(Status::DATA | Status::OFFSET_VALID)
             && self.is_preallocated().await?
@@ -41,6 +41,45 @@ impl Image {
             status |= Status::RECURSE;
         }
         Ok(Extent { len, status, map: host.map(|host| (Arc::clone(self.data()), host)) })
+    }
+
+    /// What the first run of a range holds, wherever it is stored.
+    pub(super) async fn content_status(&self, offset: u64, len: u64) -> Result<Extent> {
+        let _inside = self.epochs.enter();
+        let len = self.query_len(len);
+        let cluster_end = self.geometry.cluster_start(offset) + self.geometry.cluster_size();
+        let in_cluster = len.min(cluster_end - offset);
+        let runs = self.map(offset, in_cluster, 2).await?;
+        let Some(first) = runs.first() else {
+            return Ok(Extent { len, status: Status::empty(), map: None });
+        };
+        let holds = describe(first).0;
+        if holds.contains(Status::DATA) && self.is_preallocated().await? {
+            // What the file knows of zeroes goes by place.
+            return self.block_status(offset, len, true).await;
+        }
+        let all = self.geometry.all_subclusters();
+        let status = holds & (Status::DATA | Status::ZERO);
+        let mut end = offset + first.len;
+        if first.len == in_cluster {
+            let holds_the_same = |cluster: &Cluster| match cluster {
+                Cluster::Compressed(_) => status == Status::DATA,
+                Cluster::Standard(Standard { allocated, .. }) if *allocated == all => {
+                    status == Status::DATA
+                }
+                Cluster::Standard(Standard { zero, .. }) if *zero == all => status == Status::ZERO,
+                Cluster::Standard(Standard { allocated: 0, zero: 0, .. }) => status.is_empty(),
+                Cluster::Standard(_) => false,
+            };
+            end = self.run_end(end, offset + len, holds_the_same).await?;
+        }
+        Ok(Extent { len: end - offset, status, map: None })
+    }
+
+    /// Bytes that one query looks at, of `len`.
+    fn query_len(&self, len: u64) -> u64 {
+        let coverage = self.l2.slice_entries() << self.geometry.cluster_bits;
+        len.min(coverage * MAX_SLICES)
     }
 
     /// Whether the image looks as if its metadata were allocated in advance: noticeably more clusters

@@ -86,7 +86,7 @@ impl Sources {
             return Ok((Content::Zero, part.end));
         }
         let base = image.backing.as_ref().filter(|_| top_only);
-        let status = image.backend.status_above(base, offset, present, true).await?;
+        let status = image.backend.content_above(base, offset, present).await?;
         let flags = status.extent.status;
         let content = if flags.contains(Status::ZERO) {
             Content::Zero
