@@ -20,8 +20,8 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::buf::{IoBuf, IoBufMut};
 use crate::error::{Error, Result};
-use crate::formats::{qcow2, raw};
-use crate::graph::{Edge, OpenContext};
+use crate::formats::{luks, qcow2, raw};
+use crate::graph::{Edge, Graph, OpenContext};
 use crate::options::{Dict, OptionDesc};
 use crate::protocols::{file, null};
 
@@ -400,6 +400,23 @@ pub trait Driver: Send + Sync + 'static {
         unsupported(self.info().name, "the backing file cannot be changed")
     }
 
+    /// Options that [`Driver::amend`] understands.
+    fn amend_options(&self) -> &'static [OptionDesc] {
+        &[]
+    }
+
+    /// Changes options of the image in place, as `options` say; they refer to secrets in `graph`. With
+    /// `force` also where that loses data.
+    fn amend<'a>(
+        &'a self,
+        graph: &'a Arc<Graph>,
+        options: Dict,
+        force: bool,
+    ) -> DriverFuture<'a, ()> {
+        let _ = (graph, options, force);
+        unsupported(self.info().name, "the options of the image cannot be changed")
+    }
+
     /// Permissions needed on, and shared for, a child with `role`, given what this node's parents
     /// use and share.
     fn child_perms(&self, role: Role, perm: Perm, shared: Perm, read_only: bool) -> (Perm, Perm) {
@@ -488,6 +505,7 @@ pub type MeasureFn = for<'a> fn(
 
 /// All drivers, in the order in which they are probed.
 static DRIVERS: &[&DriverInfo] = &[
+    &luks::LUKS,
     &qcow2::QCOW2,
     &raw::RAW,
     // Protocols.

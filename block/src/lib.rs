@@ -12,6 +12,7 @@ pub mod formats;
 pub mod graph;
 pub mod num;
 pub mod options;
+mod parallel;
 pub mod protocols;
 pub mod secret;
 

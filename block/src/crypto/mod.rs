@@ -5,9 +5,15 @@
 //! work on many sectors at once to be fast. Keys live in memory that is wiped when it is given back.
 
 mod algorithm;
+mod data;
 mod hash;
+pub(crate) mod luks;
 mod mode;
+mod options;
 mod sectors;
+mod split;
 
 pub use algorithm::{CipherAlg, CipherMode, CipherSpec, HashAlg, IvGenAlg, SpecError};
+pub(crate) use data::EncryptedData;
+pub(crate) use options::VolumeOptions;
 pub use sectors::SectorCipher;

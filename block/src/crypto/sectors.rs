@@ -53,6 +53,8 @@ impl fmt::Debug for SectorCipher {
 impl SectorCipher {
     /// Length of a sector in bytes.
     pub const SECTOR: usize = SECTOR;
+    /// The same as a 32-bit number.
+    pub const SECTOR_U32: u32 = 512;
 
     /// The cipher that `spec` describes, with `key`.
     pub fn new(spec: CipherSpec, key: &[u8]) -> Result<SectorCipher, SpecError> {

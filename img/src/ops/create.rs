@@ -11,7 +11,7 @@ use super::staging::Staging;
 use crate::error::{Error, Result};
 
 /// Formats whose images consist of one file that does not contain its own name.
-const SINGLE_FILE: [&str; 2] = ["raw", "qcow2"];
+const SINGLE_FILE: [&str; 3] = ["luks", "qcow2", "raw"];
 
 /// A new image.
 #[derive(Clone, Debug, Default)]
@@ -115,6 +115,18 @@ impl Plan {
     /// The value of a text option; an empty one counts as absent.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.options.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Options with which the new image is opened: the secrets that it is created with.
+    pub(super) fn open_options(&self) -> Dict {
+        let secret = |name: &str| name == "key-secret" || name.ends_with(".key-secret");
+        self.options.iter().filter(|(name, _)| secret(name)).fold(
+            Dict::new(),
+            |mut options, (name, value)| {
+                options.insert(name.to_owned(), value.clone());
+                options
+            },
+        )
     }
 
     /// Opens the backing file, to find mistakes now and to learn its size.

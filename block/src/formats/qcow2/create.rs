@@ -3,7 +3,6 @@
 //! The header is written last, when everything it refers to is durable: before that, the file is no
 //! qcow2 image at all.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Qcow2;
@@ -12,15 +11,14 @@ use super::geometry::Geometry;
 use super::header::{Header, MAX_REFTABLE_BYTES};
 use super::refcount::Codec;
 use crate::buf::IoBuf;
-use crate::driver::{DriverFuture, DriverInfo, Perm, Prealloc, Resize, WriteFlags};
+use crate::driver::{DriverFuture, Perm, Prealloc, Resize, WriteFlags};
 use crate::error::{Error, Result};
+use crate::formats::new_file::{Created, FileName, USED, open_file};
 use crate::graph::{Backend, Graph, NodeFlags, OpenOptions};
 use crate::num::AsUsize;
 use crate::options::filename::{locate, protocol_for_path};
 use crate::options::{Dict, OptionError};
 
-/// What creating needs of the files it writes.
-const USED: Perm = Perm::CONSISTENT_READ.union(Perm::WRITE).union(Perm::RESIZE);
 /// Largest piece of a table that is written at once, in bytes.
 const PIECE: u64 = 1 << 20;
 
@@ -242,47 +240,6 @@ pub(super) fn refuse_encryption(options: &CreateOptions) -> Result<()> {
     Ok(())
 }
 
-/// A file that creating made, and removes again if it fails.
-struct Created {
-    /// Local path of a file that was not there before.
-    path: Option<PathBuf>,
-}
-
-impl Created {
-    /// Creates the file `filename` of `protocol`, with what `options` say to the protocol.
-    async fn new(
-        graph: &Arc<Graph>,
-        protocol: &'static DriverInfo,
-        filename: &str,
-        options: Dict,
-    ) -> Result<Created> {
-        let create = protocol
-            .create
-            .ok_or_else(|| Error::unsupported(filename, "this protocol cannot create files"))?;
-        let path = local_path(protocol, filename).filter(|path| !path.exists());
-        let created = Created { path };
-        match create(graph, filename, options).await {
-            Ok(()) => Ok(created),
-            Err(error) => {
-                created.remove();
-                Err(error)
-            }
-        }
-    }
-
-    fn remove(self) {
-        if let Some(path) = self.path {
-            // The failure that led here is the one to report.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-fn local_path(protocol: &DriverInfo, filename: &str) -> Option<PathBuf> {
-    let path = filename.strip_prefix("file:").unwrap_or(filename);
-    (protocol.name == "file").then(|| Path::new(path).to_owned())
-}
-
 /// Creates an image: `DriverInfo::create` of qcow2. Options that the format does not know go to the
 /// protocol.
 pub(crate) fn create<'a>(
@@ -321,33 +278,6 @@ pub(crate) fn create<'a>(
         }
         result
     })
-}
-
-/// Opens a file to be written. A `path` is never taken for anything else.
-async fn open_file(graph: &Arc<Graph>, name: FileName<'_>) -> Result<Backend> {
-    let flags = NodeFlags { unmap: true, ..NodeFlags::default() };
-    let what = match name {
-        FileName::Any(name) => {
-            let driver = locate(name, None)?.driver.name;
-            OpenOptions::file(name, Some(driver), flags)
-        }
-        FileName::Path(path) => {
-            let mut options = Dict::default();
-            options.insert("driver", protocol_for_path(path)?.name);
-            options.insert("filename", path);
-            OpenOptions { filename: None, options, flags }
-        }
-    };
-    let node = graph.open(what).await?;
-    Backend::new(graph, node, "create", USED, Perm::all())
-}
-
-/// How a file is named.
-enum FileName<'n> {
-    /// By a name that may begin with a protocol.
-    Any(&'n str),
-    /// By a path, as a data file.
-    Path(&'n str),
 }
 
 /// Writes an image into files that exist.

@@ -29,7 +29,6 @@ mod measure;
 mod options;
 mod overlap;
 mod pack;
-mod parallel;
 mod pending;
 mod read;
 mod refblocks;

@@ -7,12 +7,12 @@ use super::clusters::Allocation;
 use super::compress::compress;
 use super::entry::{Cluster, Compressed, Standard};
 use super::image::Image;
-use super::parallel;
 use super::pending::FreedKind;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::error::Result;
 use crate::num::AsUsize;
+use crate::parallel;
 
 /// Clusters of one request that are compressed at once.
 const PARALLEL_CLUSTERS: usize = 8;

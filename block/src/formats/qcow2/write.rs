@@ -13,13 +13,13 @@ use super::entry::{Cluster, RawEntry, Standard};
 use super::image::Image;
 use super::l2::Slice;
 use super::map::{MAX_RUNS, Place, Run};
-use super::parallel;
 use super::pending::{Freed, FreedKind};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::error::Result;
 use crate::graph::rejoin;
 use crate::num::AsUsize;
+use crate::parallel;
 
 /// Pieces of a request that are written at once.
 const PARALLEL_WRITES: usize = 16;

@@ -27,7 +27,6 @@ use super::image::Image;
 use super::l1::{CapturedSector, L1Table};
 use super::l2::CapturedSlice;
 use super::overlap::Structure;
-use super::parallel;
 use super::pending::{Freed, FreedKind};
 use super::refblocks::{CapturedRefcounts, CapturedTable};
 use crate::buf::{IoBuf, IoBufMut};
@@ -35,6 +34,7 @@ use crate::driver::WriteFlags;
 use crate::engine;
 use crate::error::Result;
 use crate::graph::Edge;
+use crate::parallel;
 
 /// Metadata writes under way at once.
 const PARALLEL_WRITES: usize = 16;

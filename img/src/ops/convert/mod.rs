@@ -12,7 +12,7 @@ mod sparse;
 use std::sync::Arc;
 
 use cairn_block::graph::{Backend, Graph, backing_of};
-use cairn_block::options::CacheMode;
+use cairn_block::options::{CacheMode, Dict};
 
 pub use pipeline::Notice;
 pub(super) use pipeline::{Copy, Zeroes};
@@ -97,6 +97,8 @@ struct Prepared {
     /// The image that was created for this run.
     image: Option<NewImage>,
     spec: ImageSpec,
+    /// What opens the image besides its name.
+    options: Dict,
     /// Data that a backing file of the target has need not be written.
     has_backing: bool,
 }
@@ -108,7 +110,8 @@ async fn prepare(
 ) -> Result<Prepared> {
     let new = match &request.target {
         Target::Existing { image, has_backing, .. } => {
-            return Ok(Prepared { image: None, spec: image.clone(), has_backing: *has_backing });
+            let (spec, options) = (image.clone(), Dict::new());
+            return Ok(Prepared { image: None, spec, options, has_backing: *has_backing });
         }
         Target::New(new) => CreateRequest { size: Some(sources.size()), ..new.clone() },
     };
@@ -132,7 +135,7 @@ async fn prepare(
     let image = NewImage::create(graph, &plan).await?;
     let spec =
         ImageSpec::File { name: image.filename.clone(), format: Some(plan.driver.name.to_owned()) };
-    Ok(Prepared { image: Some(image), spec, has_backing })
+    Ok(Prepared { image: Some(image), spec, options: plan.open_options(), has_backing })
 }
 
 async fn copy(
@@ -148,7 +151,7 @@ async fn copy(
         cache: request.target_cache,
         ..Access::default()
     };
-    let target = prepared.spec.open(graph, &access).await?;
+    let target = prepared.spec.open_with(graph, &access, prepared.options.clone()).await?;
     let copied = async {
         if target.size() < sources.size() {
             return Err(Error::Usage(format!(

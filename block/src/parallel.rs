@@ -10,7 +10,7 @@ use crate::error::Result;
 ///
 /// An error does not cut the others short: none of their I/O is under way afterwards, so that the
 /// caller may give up or retry what they were writing to.
-pub(super) async fn all<F>(limit: usize, futures: impl IntoIterator<Item = F>) -> Result<()>
+pub(crate) async fn all<F>(limit: usize, futures: impl IntoIterator<Item = F>) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
