@@ -20,6 +20,8 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::buf::{IoBuf, IoBufMut};
 use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::filters;
 use crate::formats::{luks, qcow2, raw};
 use crate::graph::{Edge, Graph, OpenContext};
 use crate::options::{Dict, OptionDesc};
@@ -314,6 +316,12 @@ pub trait Driver: Send + Sync + 'static {
         unsupported(self.info().name, "discard is not supported")
     }
 
+    /// Whether [`Driver::flush`] makes durable what the children have written, so that the node need not
+    /// flush them.
+    fn flushes_children(&self) -> bool {
+        false
+    }
+
     /// Writes out what the driver caches, so that a flush of the children makes it durable. The node
     /// flushes the children afterwards.
     fn flush(&self) -> DriverFuture<'_, ()> {
@@ -345,6 +353,18 @@ pub trait Driver: Send + Sync + 'static {
     /// cover what lies in many places.
     fn content_status(&self, offset: u64, len: u64) -> DriverFuture<'_, Extent> {
         self.block_status(offset, len, true)
+    }
+
+    /// Whether [`Driver::event`] is to be called.
+    fn watches_events(&self) -> bool {
+        false
+    }
+
+    /// A request of the format above (or to this very node) passes `event`; it goes on when the
+    /// future is done.
+    fn event(&self, event: Event) -> LocalBoxFuture<'_, ()> {
+        let _ = event;
+        Box::pin(async {})
     }
 
     /// Copies from another file of the same driver inside the kernel.
@@ -490,6 +510,14 @@ pub struct DriverInfo {
     pub supports_backing: bool,
 }
 
+impl DriverInfo {
+    /// Whether file names stand for nodes of this driver: a protocol, or a filter whose names tell of
+    /// its children.
+    pub(crate) fn has_names(&self) -> bool {
+        self.kind == DriverKind::Protocol || self.parse_filename.is_some()
+    }
+}
+
 /// Function that creates an image: the file's name and the creation options.
 pub type CreateFn = for<'a> fn(
     graph: &'a Arc<crate::graph::Graph>,
@@ -508,6 +536,15 @@ static DRIVERS: &[&DriverInfo] = &[
     &luks::LUKS,
     &qcow2::QCOW2,
     &raw::RAW,
+    // Filters.
+    &filters::blkdebug::BLKDEBUG,
+    &filters::blklogwrites::BLKLOGWRITES,
+    &filters::blkverify::BLKVERIFY,
+    &filters::compress::COMPRESS,
+    &filters::copy_on_read::COPY_ON_READ,
+    &filters::preallocate::PREALLOCATE,
+    &filters::quorum::QUORUM,
+    &filters::throttle::THROTTLE,
     // Protocols.
     &file::FILE,
     &file::HOST_DEVICE,

@@ -8,6 +8,8 @@ pub mod crypto;
 pub mod driver;
 pub mod engine;
 pub mod error;
+pub mod event;
+pub mod filters;
 pub mod formats;
 pub mod graph;
 pub mod num;

@@ -12,6 +12,7 @@ use crate::driver::{
     WriteFlags, unsupported,
 };
 use crate::error::{Error, Op, Result};
+use crate::event::Event;
 use crate::graph::{Backend, Edge, Graph, OpenContext, probe};
 use crate::num::AsUsize;
 use crate::options::filename::{Location, locate};
@@ -182,6 +183,7 @@ impl Driver for Raw {
     fn read(&self, offset: u64, buf: IoBufMut) -> DriverFuture<'_, IoBufMut> {
         Box::pin(async move {
             let place = self.place(Op::Read, offset, buf.len() as u64)?;
+            self.file.event(Event::ReadAio).await;
             self.file.read(place, buf).await
         })
     }
@@ -190,6 +192,7 @@ impl Driver for Raw {
         Box::pin(async move {
             let place = self.place(Op::Write, offset, buf.len() as u64)?;
             self.check_guess(offset, &buf)?;
+            self.file.event(Event::WriteAio).await;
             self.file.write(place, buf, flags).await
         })
     }

@@ -5,6 +5,7 @@ use super::node::{MAX_REQUEST, Node, rejoin};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::{Limits, WriteFlags};
 use crate::error::Result;
+use crate::event::Event;
 use crate::num::AsUsize;
 
 /// Alignment of requests in bytes, at least 1.
@@ -110,13 +111,15 @@ impl Node {
         let data_end = offset + data.len() as u64;
         let mut blocks = Vec::with_capacity(2);
         if offset > start {
-            blocks.push(start);
+            blocks.push((start, Event::PwritevRmwHead, Event::PwritevRmwAfterHead));
         }
         if data_end < end && !(offset > start && end - start == align) {
-            blocks.push(end - align);
+            blocks.push((end - align, Event::PwritevRmwTail, Event::PwritevRmwAfterTail));
         }
-        for block in blocks {
+        for (block, before, after) in blocks {
+            self.event(before).await;
             let old = self.read_pieces(block, IoBufMut::new(align.as_usize()), limits).await?;
+            self.event(after).await;
             let at = (block - start).as_usize();
             if let Some(part) = padded.get_mut(at..at + old.len()) {
                 part.copy_from_slice(&old);
@@ -136,9 +139,12 @@ impl Node {
         flags: WriteFlags,
         limits: &Limits,
     ) -> Result<()> {
+        self.event(Event::Pwritev).await;
         let max = max_transfer(limits).as_usize();
         if buf.len() <= max {
-            return self.driver.write(offset, buf, flags).await;
+            let written = self.driver.write(offset, buf, flags).await;
+            self.event(Event::PwritevDone).await;
+            return written;
         }
         let mut at = 0;
         while at < buf.len() {
@@ -148,6 +154,7 @@ impl Node {
             at += len;
             offset += len as u64;
         }
+        self.event(Event::PwritevDone).await;
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use super::node::Node;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::{Extent, Perm, Resize, Role, WriteFlags};
 use crate::error::Result;
+use crate::event::Event;
 
 /// Who holds an edge.
 #[derive(Clone, Debug)]
@@ -101,6 +102,12 @@ impl Edge {
     /// See [`Node::write`].
     pub async fn write(&self, offset: u64, buf: IoBuf, flags: WriteFlags) -> Result<()> {
         self.node().write(offset, buf, flags).await
+    }
+
+    /// Tells the child that a request of the parent passes `event`, if it wants to know; see
+    /// [`crate::driver::Driver::event`]. Costs next to nothing if it does not.
+    pub async fn event(&self, event: Event) {
+        self.node().event(event).await;
     }
 
     /// See [`Node::write_compressed`].

@@ -30,6 +30,7 @@ pub use perms::default_child_perms;
 pub use status::{ChainExtent, backing_of, content_above, skip_filters, status_above};
 
 use crate::error::{Error, Result};
+use crate::filters::throttle::ThrottleGroups;
 use crate::options::Dict;
 use crate::options::filename::identify;
 use crate::secret::Secrets;
@@ -43,6 +44,7 @@ pub struct Graph {
     users: Mutex<Vec<Arc<Edge>>>,
     next_id: AtomicU64,
     mutation: Mutex<()>,
+    throttle_groups: ThrottleGroups,
     warnings: OnceLock<Listener>,
     secrets: Secrets,
 }
@@ -64,6 +66,11 @@ impl Graph {
         if let Some(listener) = self.warnings.get() {
             listener(text);
         }
+    }
+
+    /// The throttle groups that nodes refer to.
+    pub fn throttle_groups(&self) -> &ThrottleGroups {
+        &self.throttle_groups
     }
 
     /// The node called `name`.

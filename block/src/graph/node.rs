@@ -18,6 +18,7 @@ use super::tracker::Tracker;
 use crate::buf::{IoBuf, IoBufMut, is_zero};
 use crate::driver::{Driver, DriverKind, Resize, Role, WriteFlags};
 use crate::error::{Error, Op, Result};
+use crate::event::Event;
 use crate::num::AsUsize;
 use crate::options::DetectZeroes;
 use crate::options::filename::NodeIdentity;
@@ -43,6 +44,8 @@ pub struct Node {
     idle: Notify,
     /// Counts completed writes. A flush is needed while it differs from `flushed`.
     written: AtomicU64,
+    /// The driver wants to hear of events; asked once, since requests pass many of them.
+    watches_events: bool,
     flushed: AtomicU64,
     closed: AtomicBool,
 }
@@ -67,6 +70,7 @@ impl Node {
         children: Vec<Arc<Edge>>,
     ) -> Arc<Node> {
         Arc::new(Node {
+            watches_events: driver.watches_events(),
             name,
             identity,
             flags: ArcSwap::from_pointee(flags),
@@ -299,6 +303,7 @@ impl Node {
         };
         for (offset, len) in aligned_pieces(offset, len, align, max) {
             let padded = u64::from(limits.request_alignment.max(1));
+            self.event(Event::PwritevZero).await;
             let result = if (offset | len).is_multiple_of(padded) {
                 self.driver.write_zeroes(offset, len, flags).await
             } else {
@@ -381,13 +386,20 @@ impl Node {
         } else {
             self.driver.flush().await?;
             for edge in self.children() {
-                if !edge.role().contains(Role::COW) {
+                if !edge.role().contains(Role::COW) && !self.driver.flushes_children() {
                     Box::pin(edge.flush()).await?;
                 }
             }
         }
         self.flushed.fetch_max(written, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Tells the driver that a request passes `event`, if it wants to know; see [`Driver::event`].
+    pub async fn event(&self, event: Event) {
+        if self.watches_events {
+            self.driver.event(event).await;
+        }
     }
 
     /// A write completed (or failed half-way): the next flush has work to do.

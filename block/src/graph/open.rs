@@ -13,6 +13,7 @@ use super::{Graph, perms};
 use crate::buf::IoBufMut;
 use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
 use crate::error::{Error, Result};
+use crate::filters::throttle::ThrottleGroups;
 use crate::options::filename::{self, ChildIdentity, Location, NodeIdentity};
 use crate::options::{self, ChildRef, Dict, NodeOptions, OptionError, Value, take_option};
 use crate::secret::Secret;
@@ -95,7 +96,10 @@ impl Graph {
             backing_changed: false,
         };
         let info = match info {
-            Some(info) if info.kind == DriverKind::Protocol => {
+            Some(info)
+                if info.kind == DriverKind::Protocol
+                    || (filename.is_some() && info.has_names()) =>
+            {
                 context.locate(filename.as_deref(), Some(info))?;
                 info
             }
@@ -146,7 +150,7 @@ fn name_file(options: &mut Dict, filename: &str) -> Result<()> {
         }
     };
     match file.get("driver").and_then(Value::as_str).map(find_driver).transpose()? {
-        Some(info) if info.kind != DriverKind::Protocol => name_file(&mut file, filename)?,
+        Some(info) if !info.has_names() => name_file(&mut file, filename)?,
         given => {
             let info = apply_filename(&mut file, filename, given)?;
             file.insert("driver", info.name);
@@ -203,6 +207,11 @@ impl OpenContext<'_> {
     /// What messages call the node being opened.
     pub fn label(&self) -> String {
         if self.filename.is_empty() { self.name.clone() } else { self.filename.clone() }
+    }
+
+    /// The throttle groups that options refer to.
+    pub fn throttle_groups(&self) -> &ThrottleGroups {
+        self.graph.throttle_groups()
     }
 
     /// Flags of the node being opened.
@@ -382,8 +391,11 @@ impl OpenContext<'_> {
             (None, Some(default)) => default,
             (Some(ChildRef::Null) | None, _) => return Ok(None),
         };
+        // What has a file but no driver is an image of any format.
+        let is_image = options.contains("file") && !options.contains("driver");
+        let level = if is_image { Level::Image } else { Level::File };
         let what = OpenOptions { filename: None, options, flags: self.flags.inherited(role) };
-        let node = Box::pin(self.graph.open_node(what, Level::File, &self.chain)).await?;
+        let node = Box::pin(self.graph.open_node(what, level, &self.chain)).await?;
         self.opened.push(Arc::clone(&node));
         Ok(Some(node))
     }

@@ -1,7 +1,8 @@
-//! `--object`: things that image options refer to. The only types so far are those of secrets.
+//! `--object`: things that image options refer to: secrets and throttle groups.
 
+use cairn_block::filters::throttle;
 use cairn_block::graph::Graph;
-use cairn_block::options::{OptionError, Value, parse_json_or_keyval};
+use cairn_block::options::{OptionError, Value, expand, parse_json_or_keyval};
 use cairn_block::secret;
 
 use crate::error::{Error, Result};
@@ -21,6 +22,10 @@ pub(crate) fn create(graph: &Graph, texts: &[String]) -> Result<()> {
         let Some(id) = part("id") else {
             return Err(Error::Usage(format!("the object of type '{kind}' needs an id")));
         };
+        if kind == throttle::OBJECT {
+            let options = expand(options)?;
+            return Ok(throttle::create(graph.throttle_groups(), &id, options)?);
+        }
         Ok(secret::create(graph.secrets(), &kind, &id, options)?)
     })
 }
@@ -48,6 +53,18 @@ mod tests {
         create(&graph, &texts).expect("valid");
         assert_eq!(graph.secrets().find("s0").expect("added").expose(), b"let,me");
         assert_eq!(graph.secrets().find("s1").expect("added").expose(), b"in");
+    }
+
+    #[test]
+    fn throttle_groups_are_added() {
+        let graph = Graph::new();
+        let texts = [
+            "throttle-group,id=a,limits.iops-total=100,x-bps-read=4096".to_owned(),
+            r#"{"qom-type": "throttle-group", "id": "b", "limits": {"bps-total": 1}}"#.to_owned(),
+        ];
+        create(&graph, &texts).expect("valid");
+        assert!(graph.throttle_groups().find("a").is_ok());
+        assert!(graph.throttle_groups().find("b").is_ok());
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Opening {
     /// Opens the image.
     pub(super) async fn open(&self, graph: &Arc<Graph>) -> Result<Image> {
         let opened = self.try_open(graph).await;
-        opened.map_err(|error| match &self.name {
+        opened.map_err(|error| match self.name.as_ref().filter(|_| !self.image_opts) {
             Some(name) => Error::Usage(format!("can't open device {name}: {error}")),
             None => Error::Usage(format!("can't open: {error}")),
         })

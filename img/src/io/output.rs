@@ -1,8 +1,9 @@
 //! Standard output: buffered as C programs buffer it, so that merged output has the order that test
 //! suites expect. Lines appear at once on a terminal, else when a prompt is shown or the program ends.
 
-use std::cell::RefCell;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+
+use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
@@ -11,12 +12,12 @@ const BUFFER: usize = 4096;
 
 /// Where results go. Commands and requests in the background share it.
 pub(super) struct Output {
-    state: RefCell<State>,
+    state: Mutex<State>,
     at_once: bool,
 }
 
 struct State {
-    writer: BufWriter<Box<dyn Write>>,
+    writer: BufWriter<Box<dyn Write + Send>>,
     /// The first failure, which is reported at the end.
     error: Option<io::Error>,
 }
@@ -28,9 +29,9 @@ impl Output {
         Output::new(stdout.is_terminal(), Box::new(stdout))
     }
 
-    fn new(at_once: bool, writer: Box<dyn Write>) -> Output {
+    fn new(at_once: bool, writer: Box<dyn Write + Send>) -> Output {
         let writer = BufWriter::with_capacity(BUFFER, writer);
-        Output { state: RefCell::new(State { writer, error: None }), at_once }
+        Output { state: Mutex::new(State { writer, error: None }), at_once }
     }
 
     /// Prints `text` as it is.
@@ -55,8 +56,8 @@ impl Output {
         });
     }
 
-    fn attempt(&self, write: impl FnOnce(&mut BufWriter<Box<dyn Write>>) -> io::Result<()>) {
-        let mut state = self.state.borrow_mut();
+    fn attempt(&self, write: impl FnOnce(&mut BufWriter<Box<dyn Write + Send>>) -> io::Result<()>) {
+        let mut state = self.state.lock();
         if state.error.is_none()
             && let Err(error) = write(&mut state.writer)
         {
@@ -67,6 +68,6 @@ impl Output {
     /// Writes everything out; reports what could not be written.
     pub(super) fn finish(&self) -> Result<()> {
         self.flush();
-        self.state.borrow_mut().error.take().map_or(Ok(()), |error| Err(Error::Stdout(error)))
+        self.state.lock().error.take().map_or(Ok(()), |error| Err(Error::Stdout(error)))
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Session {
     /// Memory of requests is not aligned.
     pub(super) misalign: bool,
     /// Where results go.
-    pub(super) out: Rc<Output>,
+    pub(super) out: Arc<Output>,
     graph: Arc<Graph>,
     image: Option<Rc<Image>>,
     background: Vec<JoinHandle<()>>,
@@ -41,7 +41,7 @@ impl Session {
             program,
             image_opts,
             misalign,
-            out: Rc::new(Output::stdout()),
+            out: Arc::new(Output::stdout()),
             graph,
             image: None,
             background: Vec::new(),

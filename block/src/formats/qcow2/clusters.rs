@@ -7,6 +7,7 @@ use super::pending::{Freed, FreedKind};
 use super::refblocks::Unavailable;
 use crate::buf::IoBufMut;
 use crate::error::{Error, Op, Result};
+use crate::event::Event;
 use crate::num::AsUsize;
 
 impl Image {
@@ -53,6 +54,7 @@ impl Image {
                 };
                 // The header's limits keep this at 8 MiB.
                 let len = u64::from(clusters) * cluster_size;
+                self.file.event(Event::ReftableLoad).await;
                 let bytes = self.file.read(offset, IoBufMut::new(len.as_usize())).await?;
                 let mut alloc = self.alloc.lock();
                 alloc.refs.fill_table(&bytes);
@@ -66,6 +68,7 @@ impl Image {
                     return Ok(());
                 }
                 let buf = IoBufMut::new(cluster_size.as_usize());
+                self.file.event(Event::RefblockLoad).await;
                 let bytes = self.file.read(offset, buf).await?;
                 self.alloc.lock().refs.fill_block(index, bytes.to_vec());
                 Ok(())
@@ -78,6 +81,7 @@ impl Image {
 
     /// Allocates a run of one to `max` clusters, checked not to hold metadata.
     pub(super) async fn allocate(&self, max: u64) -> Result<HostRun> {
+        self.file.event(Event::ClusterAlloc).await;
         self.begin_allocation().await?;
         let run = self.with_allocator(|alloc| alloc.allocate(max)).await?;
         self.check_new(run).await
@@ -85,6 +89,7 @@ impl Image {
 
     /// Allocates exactly `clusters` clusters in a row, checked not to hold metadata.
     pub(super) async fn allocate_contiguous(&self, clusters: u64) -> Result<HostRun> {
+        self.file.event(Event::ClusterAlloc).await;
         self.begin_allocation().await?;
         let mut search = None;
         let run =
@@ -94,6 +99,7 @@ impl Image {
 
     /// Finds room for `len` bytes of compressed data; see [`Allocator::allocate_bytes`].
     pub(super) async fn allocate_bytes(&self, len: u64) -> Result<(u64, u64)> {
+        self.file.event(Event::ClusterAllocBytes).await;
         self.begin_allocation().await?;
         let (offset, run) = self.with_allocator(|alloc| alloc.allocate_bytes(len)).await?;
         if let Some(run) = run {

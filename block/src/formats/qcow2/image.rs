@@ -30,6 +30,7 @@ use super::writeback::Rounds;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::graph::Edge;
 use crate::graph::tracker::Tracker;
 use crate::num::AsUsize;
@@ -317,6 +318,7 @@ impl Image {
         if let Some(data_file) = &self.data_file {
             data_file.flush().await?;
         }
+        self.file.event(Event::FlushToDisk).await;
         self.file.flush().await
     }
 }

@@ -11,6 +11,7 @@ use super::pending::FreedKind;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::error::Result;
+use crate::event::Event;
 use crate::num::AsUsize;
 use crate::parallel;
 
@@ -62,6 +63,7 @@ impl Image {
         let run = HostRun { offset: self.geometry.cluster_start(offset), clusters, fresh: false };
         let allocation = Allocation::new(self, run);
         let checked = self.check_overlap(offset, len).await;
+        self.file.event(Event::WriteCompressed).await;
         let written = match checked {
             Ok(()) => self.file.write(offset, packed, WriteFlags::empty()).await,
             Err(error) => Err(error),

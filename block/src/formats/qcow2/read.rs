@@ -8,6 +8,7 @@ use super::image::Image;
 use super::map::{MAX_RUNS, Place, Run, Runs};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::graph::rejoin;
 use crate::num::AsUsize;
 
@@ -66,11 +67,15 @@ impl Image {
 
     async fn read_run(&self, run: Run, mut buf: IoBufMut) -> Result<IoBufMut> {
         match run.place {
-            Place::Data { host, .. } => self.data().read(host, buf).await,
+            Place::Data { host, .. } => {
+                self.file.event(Event::ReadAio).await;
+                self.data().read(host, buf).await
+            }
             Place::Compressed(data) => self.read_compressed(data, run.guest, buf).await,
             Place::Unallocated { .. } | Place::Zero { .. } => match &self.backing {
                 // Beyond its end a backing file reads as zeroes.
                 Some(backing) if !matches!(run.place, Place::Zero { .. }) => {
+                    self.file.event(Event::ReadBackingAio).await;
                     backing.read(run.guest, buf).await
                 }
                 _ => {
@@ -112,6 +117,7 @@ impl Image {
     /// Decompresses a cluster into `buf`, which has its size.
     async fn decompress(&self, data: Compressed, guest: u64, buf: IoBufMut) -> Result<IoBufMut> {
         let _slot = decompression_slot().await;
+        self.file.event(Event::ReadCompressed).await;
         let stored = self.file.read(data.offset, IoBufMut::new(data.len.as_usize())).await?;
         decompress(self.compression, stored, buf).await.ok_or_else(|| {
             let detail =

@@ -17,6 +17,7 @@ use super::table_io;
 use crate::buf::IoBuf;
 use crate::driver::{Prealloc, Resize, WriteFlags};
 use crate::error::{Error, Op, Result};
+use crate::event::Event;
 use crate::num::AsUsize;
 
 /// Sizes of virtual disks are multiples of this, in bytes.
@@ -117,8 +118,10 @@ impl Image {
         // same as the one in memory.
         let _locked = self.ranges.begin(0..u64::MAX, true).await;
         let clusters = self.geometry.clusters(entries * 8);
+        self.file.event(Event::L1GrowAllocTable).await;
         let new = self.allocate_contiguous(clusters).await?;
         self.write_back().await?;
+        self.file.event(Event::L1GrowWriteTable).await;
         let copied = async {
             let (old_bytes, new_bytes) =
                 (old.entries() * 8, clusters << self.geometry.cluster_bits);
@@ -136,6 +139,7 @@ impl Image {
             self.release_now(new.offset, new.clusters).await?;
             return Err(error);
         }
+        self.file.event(Event::L1GrowActivateTable).await;
         let (at, len) = L1_FIELDS;
         self.change_fields(at, len, |header| {
             (header.l1_offset, header.l1_size) = (new.offset, stored_entries);

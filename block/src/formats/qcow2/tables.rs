@@ -12,6 +12,7 @@ use super::pending::{Freed, FreedKind};
 use crate::buf::IoBufMut;
 use crate::driver::WriteFlags;
 use crate::error::Result;
+use crate::event::Event;
 use crate::num::AsUsize;
 
 impl Image {
@@ -87,6 +88,7 @@ impl Image {
         }
         self.clean_caches();
         let buf = IoBufMut::new(self.l2.slice_size().as_usize());
+        self.file.event(Event::L2Load).await;
         let bytes = self.file.read(slice_offset, buf).await?;
         Ok(self.l2.insert(slice_offset, &bytes))
     }
@@ -133,6 +135,11 @@ impl Image {
         let cluster_size = self.geometry.cluster_size();
         let new = Allocation::new(self, self.allocate(1).await?);
         let place = new.run.offset;
+        let event = match entry.table {
+            None => Event::L2AllocWrite,
+            Some(_) => Event::L2AllocCowRead,
+        };
+        self.file.event(event).await;
         let filled = match entry.table {
             // Beyond the end of the file, too: an L1 entry must not lead there after a crash.
             None => self.file.write_zeroes(place, cluster_size, WriteFlags::empty()).await,
@@ -160,6 +167,7 @@ impl Image {
             let slice = self.load_slice(from + n as u64 * slice_size).await?;
             part.copy_from_slice(&slice.to_bytes());
         }
+        self.file.event(Event::L2AllocWrite).await;
         self.file.write(to, copy.freeze(), WriteFlags::empty()).await
     }
 }

@@ -17,6 +17,7 @@ use super::pending::{Freed, FreedKind};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::error::Result;
+use crate::event::Event;
 use crate::graph::rejoin;
 use crate::num::AsUsize;
 use crate::parallel;
@@ -108,6 +109,7 @@ impl Image {
 
     async fn write_in_place(&self, host: u64, buf: IoBuf, flags: WriteFlags) -> Result<()> {
         self.check_overlap(host, buf.len() as u64).await?;
+        self.file.event(Event::WriteAio).await;
         self.data().write(host, buf, flags & WriteFlags::FUA).await
     }
 
@@ -312,9 +314,12 @@ impl Image {
             let data = data.slice(inside(data_from)..inside(data_to));
             async move {
                 let bytes = if data.len() as u64 == to - from {
+                    self.file.event(Event::WriteAio).await;
                     data
                 } else {
-                    self.surround(from, to, data_from, &data).await?
+                    let mixed = self.surround(from, to, data_from, &data).await?;
+                    self.file.event(Event::CowWrite).await;
+                    mixed
                 };
                 self.data().write(host + (from - base), bytes, WriteFlags::empty()).await
             }
@@ -344,6 +349,7 @@ impl Image {
         let mut middle = head.split_off((at - from).as_usize());
         let mut tail = middle.split_off(data.len());
         middle.copy_from_slice(data);
+        self.file.event(Event::CowRead).await;
         if !head.is_empty() {
             head = self.read(from, head).await?;
         }

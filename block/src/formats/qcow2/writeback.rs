@@ -33,6 +33,7 @@ use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::engine;
 use crate::error::Result;
+use crate::event::Event;
 use crate::graph::Edge;
 use crate::parallel;
 
@@ -123,6 +124,7 @@ impl Image {
     }
 
     async fn round(&self, refcounts: Refcounts) -> Result<()> {
+        self.file.event(Event::FlushToOs).await;
         let mut round = Round::capture(self, refcounts);
         round.write_refcounts().await?;
         round.write_tables().await?;
@@ -223,17 +225,23 @@ impl<'i> Round<'i> {
         let Some(captured) = &self.refcounts else { return Ok(()) };
         let image = self.image;
         let blocks = captured.blocks.iter().map(|block| (block.offset, block.bytes.clone()));
+        if !captured.blocks.is_empty() {
+            image.file.event(Event::RefblockUpdatePart).await;
+        }
         write_joined(&image.file, blocks).await?;
         match &captured.table {
             None => {}
             Some(CapturedTable::Sectors(sectors)) => {
                 image.file.flush().await?;
+                image.file.event(Event::RefblockAllocHookup).await;
                 let sectors = sectors.iter().map(|(_, offset, bytes)| (*offset, bytes.clone()));
                 write_joined(&image.file, sectors).await?;
             }
             Some(CapturedTable::Moved { new, bytes }) => {
+                image.file.event(Event::RefblockAllocWriteTable).await;
                 image.file.write(new.0, bytes.clone(), WriteFlags::empty()).await?;
                 image.file.flush().await?;
+                image.file.event(Event::RefblockAllocSwitchTable).await;
                 let old = image.header.lock().reftable_offset;
                 let (at, len) = REFTABLE_FIELDS;
                 image
@@ -256,6 +264,12 @@ impl<'i> Round<'i> {
         }
         let image = self.image;
         image.barrier().await?;
+        if !self.l2.is_empty() {
+            image.file.event(Event::L2Update).await;
+        }
+        if !self.l1.is_empty() {
+            image.file.event(Event::L1Update).await;
+        }
         let slices = self.l2.iter().map(|slice| (slice.offset, slice.bytes.clone()));
         let sectors = self.l1.iter().map(|sector| (sector.offset, sector.bytes.clone()));
         write_joined(&image.file, slices.chain(sectors)).await?;

@@ -29,7 +29,9 @@ pub(in crate::io) fn info<'a>(
             whole_amount(facts.cluster_size.unwrap_or(0)),
             whole_amount(facts.vm_state_offset.unwrap_or(0)),
         );
-        if let Some(specific) = facts.specific.filter(|facts| !facts.is_empty()) {
+        // What a filter passes through is described, but is not its own.
+        let own = facts.specific.filter(|_| driver.kind != DriverKind::Filter);
+        if let Some(specific) = own.filter(|facts| !facts.is_empty()) {
             specific_lines(&mut text, &specific, 0);
         }
         session.out.print(&text);

@@ -1,7 +1,7 @@
 //! What reading and writing commands share: memory, flags about the report, failures.
 
 use std::io;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_block::IoBufMut;
@@ -42,7 +42,7 @@ pub(super) fn unread(session: &Session, length: u64) -> IoBufMut {
 #[derive(Clone)]
 pub(super) struct Teller {
     program: Program,
-    out: Rc<Output>,
+    out: Arc<Output>,
     quiet: bool,
     machine: bool,
     dump: bool,
@@ -53,7 +53,7 @@ impl Teller {
     pub(super) fn new(session: &Session, flags: &Flags<'_>) -> Teller {
         Teller {
             program: session.program,
-            out: Rc::clone(&session.out),
+            out: Arc::clone(&session.out),
             quiet: flags.has('q'),
             machine: flags.has('C'),
             dump: flags.has('v'),
