@@ -1,5 +1,6 @@
-//! Every text syntax that options arrive in.
+//! Every text syntax that options arrive in, and the rules of `blkdebug`.
 
+use cairn_block::filters::blkdebug;
 use cairn_block::options::{self, Value, filename, json, keyval, list, tree};
 
 /// Parses `data` as each kind of option text; what parses must survive being written and read again.
@@ -25,6 +26,7 @@ pub fn options(data: &[u8]) {
             assert_eq!(json::compact(&value), printed);
         }
     }
+    let _ = blkdebug::parse_config(text);
     let _ = filename::parse_json(text);
     let _ = filename::locate(text, None);
     let _ = filename::resolve_backing(text, "/folder/overlay");

@@ -13,6 +13,11 @@ fn cairn_img() {
     run_page("docs/cairn-img.md");
 }
 
+#[test]
+fn cairn_io() {
+    run_page("docs/cairn-io.md");
+}
+
 /// A command of a page with the output that the page shows for it.
 #[derive(Debug, Default, PartialEq)]
 struct Example {
@@ -31,7 +36,11 @@ fn run_page(page: &str) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let programs = dir.path().join("bin");
     fs::create_dir(&programs).expect("a folder");
-    std::os::unix::fs::symlink(Tool::ours().path(), programs.join("cairn-img")).expect("a link");
+    let tool = Tool::ours();
+    for name in ["cairn-img", "cairn-io"] {
+        let built = tool.path().with_file_name(name);
+        std::os::unix::fs::symlink(built, programs.join(name)).expect("a link");
+    }
     let work = dir.path().join("work");
     fs::create_dir(&work).expect("a folder");
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());

@@ -1,6 +1,7 @@
 //! The tool as its users see it: what it prints, what it leaves, and how it ends.
 
 mod command_line;
+mod exerciser;
 mod interruption;
 mod qcow2_images;
 mod raw_images;

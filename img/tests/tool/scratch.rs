@@ -24,6 +24,15 @@ impl Scratch {
         Scratch { dir, program }
     }
 
+    /// The I/O exerciser, under the reference's name.
+    pub(crate) fn exerciser(&self) -> PathBuf {
+        let program = self.dir.path().join("bin/qemu-io");
+        if !program.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_cairn-io"), &program).expect("a link");
+        }
+        program
+    }
+
     /// The path of a file in the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join("work").join(name)

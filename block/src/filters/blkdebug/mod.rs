@@ -60,8 +60,8 @@ struct BlkDebug {
 async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     let options = BlkdebugOptions::take(&mut context.options)?;
     let rules = options.rules().await?;
+    let limits = options.limits()?;
     let image = context.child("image", FILTERED).await?;
-    let limits = options.limits(&image)?;
     let (take, unshare) = options.permissions();
     let label = image.node().label();
     let driver = BlkDebug {

@@ -1,14 +1,11 @@
 //! Options of a `blkdebug` node.
 
-use std::sync::Arc;
-
 use super::config;
 use super::rules::{Inject, IoType, Rule, RuleAction};
 use crate::driver::{Limits, Perm};
 use crate::engine;
 use crate::error::{Error, Op, Result};
 use crate::event::Event;
-use crate::graph::Edge;
 use crate::options::{OptionError, Size};
 
 crate::option_words! {
@@ -188,7 +185,7 @@ impl BlkdebugOptions {
     }
 
     /// The limits that the options name.
-    pub(super) fn limits(&self, image: &Arc<Edge>) -> Result<PretendedLimits> {
+    pub(super) fn limits(&self) -> Result<PretendedLimits> {
         let align = alignment("align", self.align, 1)?;
         let unit = u64::from(align.unwrap_or(1));
         let max_transfer = multiple("max-transfer", self.max_transfer, unit)?;
@@ -197,10 +194,6 @@ impl BlkdebugOptions {
         let over = |opt: Option<u32>| unit.max(u64::from(opt.unwrap_or(1)));
         let max_write_zero = multiple("max-write-zero", self.max_write_zero, over(opt_write_zero))?;
         let max_discard = multiple("max-discard", self.max_discard, over(opt_discard))?;
-        if !image.size().is_multiple_of(unit) {
-            let what = format!("its size {} is no multiple of align={unit}", image.size());
-            return Err(Error::unsupported(image.node().label(), what));
-        }
         Ok(PretendedLimits {
             align,
             max_transfer,

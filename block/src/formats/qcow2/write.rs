@@ -306,6 +306,7 @@ impl Image {
         }
         self.check_overlap(host + (start - base), end - start).await?;
         let (head, tail) = self.cuts(group, start, end);
+        self.file.event(Event::WriteAio).await;
         let pieces = [(start, head), (head, tail), (tail, end)];
         let writes = pieces.into_iter().filter(|(from, to)| from < to).map(|(from, to)| {
             let data_from = group.start.clamp(from, to);
@@ -314,7 +315,6 @@ impl Image {
             let data = data.slice(inside(data_from)..inside(data_to));
             async move {
                 let bytes = if data.len() as u64 == to - from {
-                    self.file.event(Event::WriteAio).await;
                     data
                 } else {
                     let mixed = self.surround(from, to, data_from, &data).await?;

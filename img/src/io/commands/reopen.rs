@@ -1,7 +1,7 @@
 //! `reopen`: change flags of the open image.
 
 use cairn_block::driver::Perm;
-use cairn_block::graph::NodeFlags;
+use cairn_block::graph::{Node, NodeFlags};
 use cairn_block::options::{CacheMode, Dict, NodeOptions};
 use futures_util::future::LocalBoxFuture;
 
@@ -49,7 +49,7 @@ pub(in crate::io) fn reopen<'a>(
         }
         let image = session.image_mut().await?;
         let old = image.node.flags();
-        let mut new = with_options(old, &mut given)?;
+        let mut new = with_options(&image.node, &mut given)?;
         if flags.has('r') || flags.has('w') {
             new.read_only = flags.has('r');
         }
@@ -77,14 +77,16 @@ pub(in crate::io) fn reopen<'a>(
     })
 }
 
-/// `flags` with what `given` says. Only options that every node has can change.
-fn with_options(flags: NodeFlags, given: &mut Dict) -> Result<NodeFlags, Fault> {
+/// The flags of `node` with what `given` says. Only options that every node has can change.
+fn with_options(node: &Node, given: &mut Dict) -> Result<NodeFlags, Fault> {
     let common = NodeOptions::take(given).map_err(cairn_block::Error::from)?;
-    if common.driver.is_some() || common.node_name.is_some() {
+    let keeps_driver = common.driver.as_ref().is_none_or(|driver| driver == node.format());
+    let keeps_name = common.node_name.as_ref().is_none_or(|name| name.as_str() == node.name());
+    if !keeps_driver || !keeps_name {
         return refuse("the driver and the name of a node cannot change");
     }
     if let Some((name, _)) = given.iter().next() {
         return refuse(format!("cannot change the option '{name}'"));
     }
-    Ok(flags.with(&common)?)
+    Ok(node.flags().with(&common)?)
 }
