@@ -19,6 +19,7 @@ use bitflags::bitflags;
 use futures_util::future::LocalBoxFuture;
 
 use crate::buf::{IoBuf, IoBufMut};
+use crate::dirty_bitmap::{BitmapChange, BitmapInfo, DirtyBitmap};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::filters;
@@ -26,6 +27,7 @@ use crate::formats::{luks, qcow2, raw};
 use crate::graph::{Edge, Graph, OpenContext};
 use crate::options::{Dict, OptionDesc};
 use crate::protocols::{file, null};
+use crate::snapshot::{NewSnapshot, SnapshotKey};
 
 bitflags! {
     /// How a write is to be done.
@@ -437,6 +439,49 @@ pub trait Driver: Send + Sync + 'static {
         unsupported(self.info().name, "the options of the image cannot be changed")
     }
 
+    /// Keeps the present content, and the machine state saved before, as an internal snapshot. No
+    /// requests are under way, here and below.
+    fn create_snapshot(&self, new: NewSnapshot) -> DriverFuture<'_, SnapshotInfo> {
+        let _ = new;
+        unsupported(self.info().name, "internal snapshots are not supported")
+    }
+
+    /// Makes the content that of an internal snapshot. No requests are under way, here and below.
+    fn apply_snapshot(&self, snapshot: SnapshotKey) -> DriverFuture<'_, ()> {
+        let _ = snapshot;
+        unsupported(self.info().name, "internal snapshots are not supported")
+    }
+
+    /// Deletes an internal snapshot. No requests are under way, here and below.
+    fn delete_snapshot(&self, snapshot: SnapshotKey) -> DriverFuture<'_, ()> {
+        let _ = snapshot;
+        unsupported(self.info().name, "internal snapshots are not supported")
+    }
+
+    /// Shows an internal snapshot instead of the present content, until the node is closed. The node is
+    /// read-only, and no requests are under way.
+    fn show_snapshot(&self, snapshot: SnapshotKey) -> DriverFuture<'_, ()> {
+        let _ = snapshot;
+        unsupported(self.info().name, "internal snapshots are not supported")
+    }
+
+    /// The persistent bitmaps.
+    fn bitmaps(&self) -> DriverFuture<'_, Vec<BitmapInfo>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Content of a persistent bitmap.
+    fn load_bitmap(&self, name: String) -> DriverFuture<'_, DirtyBitmap> {
+        let _ = name;
+        unsupported(self.info().name, "persistent bitmaps are not supported")
+    }
+
+    /// Changes a persistent bitmap, durably. No requests are under way, here and below.
+    fn change_bitmap(&self, name: String, change: BitmapChange) -> DriverFuture<'_, ()> {
+        let _ = (name, change);
+        unsupported(self.info().name, "persistent bitmaps are not supported")
+    }
+
     /// Permissions needed on, and shared for, a child with `role`, given what this node's parents
     /// use and share.
     fn child_perms(&self, role: Role, perm: Perm, shared: Perm, read_only: bool) -> (Perm, Perm) {
@@ -555,6 +600,15 @@ static DRIVERS: &[&DriverInfo] = &[
 /// All drivers, in the order in which they are probed.
 pub fn drivers() -> impl Iterator<Item = &'static DriverInfo> {
     DRIVERS.iter().copied()
+}
+
+/// The options that images of a format can be amended by; `None` if they cannot.
+pub fn amend_options(format: &str) -> Option<&'static [OptionDesc]> {
+    match format {
+        "luks" => Some(luks::AmendOptions::TABLE),
+        "qcow2" => Some(qcow2::amend::AmendOptions::TABLE),
+        _ => None,
+    }
 }
 
 /// Finds a driver by name.

@@ -5,6 +5,7 @@
 
 pub mod buf;
 pub mod crypto;
+pub mod dirty_bitmap;
 pub mod driver;
 pub mod engine;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod options;
 mod parallel;
 pub mod protocols;
 pub mod secret;
+pub mod snapshot;
 
 pub use buf::{IoBuf, IoBufMut};
 pub use error::{Error, Op, Result};

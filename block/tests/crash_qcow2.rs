@@ -12,11 +12,12 @@ use std::time::Duration;
 use cairn_block::driver::{Repair, WriteFlags};
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::Backend;
+use cairn_block::snapshot::{NewSnapshot, SnapshotKey};
 use cairn_block::{IoBufMut, Result};
 use cairn_testkit::qcow2::{Layout, boxed, damage};
 use cairn_testkit::{
-    CrashLog, CrashState, Disk, Knowledge, Memory, Model, Plan, Profile, Recorder, Reopen, Rng,
-    Run, Value, Volatile, Watchdog, Workload, run, seeded, stock,
+    CrashLog, CrashState, Disk, Effect, Knowledge, Memory, Model, Plan, Profile, Recorder, Reopen,
+    Rng, Run, Value, Volatile, Watchdog, Workload, run, seeded, stock,
 };
 use futures_util::future::LocalBoxFuture;
 
@@ -62,6 +63,8 @@ enum Demand {
     Clean,
     /// It may be no image yet; if it opens, it has no corruption.
     Unfinished,
+    /// Opening it for writing makes it clean.
+    Recovered,
     /// A repair makes it clean.
     Repairable,
 }
@@ -74,6 +77,8 @@ struct Survey<'s> {
     model: &'s Model,
     known: &'s dyn Fn(usize) -> Knowledge,
     demand: &'s dyn Fn(usize) -> Demand,
+    /// Internal snapshots that there may be, by name, and what they hold.
+    snapshots: &'s [(&'static str, Vec<u8>)],
 }
 
 impl Survey<'_> {
@@ -146,7 +151,8 @@ impl Survey<'_> {
             Demand::Repairable => Repair::LEAKS | Repair::ERRORS,
             _ => Repair::empty(),
         };
-        let disks = if self.layout.is_lazy() || demand == Demand::Repairable {
+        let must_open = matches!(demand, Demand::Recovered | Demand::Repairable);
+        let disks = if self.layout.is_lazy() || must_open {
             self.repaired(&state.disks, repair).await.map_err(|e| format!("repair: {e}"))?
         } else {
             state.disks.clone()
@@ -157,6 +163,7 @@ impl Survey<'_> {
             Err(error) => return Err(format!("open: {error}")),
         };
         let content = self.examine(image, (self.known)(state.position)).await?;
+        self.examine_snapshots(&disks).await?;
         if number.is_multiple_of(REUSED) {
             self.reuse(&disks, content, number).await.map_err(|e| format!("written again: {e}"))?;
         }
@@ -192,6 +199,22 @@ impl Survey<'_> {
             Some(mismatch) => Err(format!("{known:?}: {mismatch}")),
             None => Ok(content),
         }
+    }
+
+    /// Compares what the snapshots hold with what they should.
+    async fn examine_snapshots(&self, disks: &[Disk]) -> Result<(), String> {
+        for (name, expected) in self.snapshots {
+            let image = self.layout.look(disks).await.map_err(|e| e.to_string())?;
+            let key = SnapshotKey::IdOrName((*name).to_owned());
+            if image.graph().show_snapshot(&image.node(), key).await.is_err() {
+                continue;
+            }
+            let content = read_all(&image).await.map_err(|e| format!("snapshot {name}: {e}"))?;
+            if content != *expected {
+                return Err(format!("snapshot {name} holds other data"));
+            }
+        }
+        Ok(())
     }
 
     /// Writes to the image and looks at it again: all else must stay as it was.
@@ -261,6 +284,7 @@ fn survey(layout: Layout, profile: &Profile, seed: u64, least: usize) {
             model: &run.model,
             known: &|position| run.known(position),
             demand: &|_| Demand::Clean,
+            snapshots: &[],
         };
         let states = survey.judge(seed).await;
         let all = ["CAIRN_CRASH", "CAIRN_SEED"].iter().all(|v| std::env::var_os(v).is_none());
@@ -373,6 +397,7 @@ fn create() {
                 model: &model,
                 known: &|_| model.all_done(),
                 demand: &demand,
+                snapshots: &[],
             };
             survey.judge(0xc4).await;
         });
@@ -412,8 +437,111 @@ fn repair() {
                 model: &run.model,
                 known: &|_| run.model.all_done(),
                 demand: &demand,
+                snapshots: &[],
             };
             survey.judge(0x9e).await;
+        });
+    }
+}
+
+/// An image while snapshots come and go, and what is known of it at each position of the log.
+struct Session<'i> {
+    image: &'i Image,
+    open: Backend,
+    model: Model,
+    /// Positions at which steps had begun, and at which they were durable: (position, steps).
+    begun: Vec<(usize, usize)>,
+    durable: Vec<(usize, usize)>,
+}
+
+impl Session<'_> {
+    /// Writes `tag` to a range and flushes.
+    async fn write(&mut self, offset: u64, len: u64, tag: u32) {
+        self.model.step(&[(offset..offset + len, Effect::set(Value::Tag(tag)))]);
+        self.begun.push((self.image.position(), self.model.steps()));
+        let data = Value::Tag(tag).buffer(offset, len);
+        self.open.write(offset, data, WriteFlags::empty()).await.unwrap();
+        self.open.flush().await.unwrap();
+        self.durable.push((self.image.position(), self.model.steps()));
+    }
+
+    async fn create(&self, name: &str) {
+        let new = NewSnapshot { name: name.to_owned(), ..NewSnapshot::default() };
+        self.open.graph().create_snapshot(&self.open.node(), new).await.unwrap();
+    }
+
+    /// Goes back to a snapshot, which undoes `ranges`.
+    async fn apply(&mut self, name: &str, ranges: &[(u64, u64, Value)]) {
+        let effects: Vec<_> = ranges
+            .iter()
+            .map(|&(offset, len, value)| (offset..offset + len, Effect::set(value)))
+            .collect();
+        self.model.step(&effects);
+        self.begun.push((self.image.position(), self.model.steps()));
+        let key = SnapshotKey::IdOrName(name.to_owned());
+        self.open.graph().apply_snapshot(&self.open.node(), key).await.unwrap();
+        self.durable.push((self.image.position(), self.model.steps()));
+    }
+
+    async fn delete(&self, name: &str) {
+        let key = SnapshotKey::IdOrName(name.to_owned());
+        self.open.graph().delete_snapshot(&self.open.node(), key).await.unwrap();
+    }
+}
+
+#[test]
+fn snapshots() {
+    let layouts = [
+        Layout::new("snapshots", &[], 4 * KIB, 200),
+        Layout::new("snapshots_v2", &[("compat", "0.10")], 4 * KIB, 200),
+        Layout::new("snapshots_ext_l2", &[("extended_l2", "on")], 16 * KIB, 60),
+        Layout::new("snapshots_lazy", &[("lazy_refcounts", "on")], 64 * KIB, 24),
+        Layout::new("snapshots_512", &[("refcount_bits", "64")], 512, 400),
+    ];
+    for layout in layouts {
+        on_io_thread(async {
+            let image = Image::new(layout, 0x5a, layout.blank().await.unwrap());
+            let open = image.open().await.unwrap();
+            let (begun, durable) = (Vec::new(), Vec::new());
+            let model = layout.model();
+            let mut session = Session { image: &image, open, model, begun, durable };
+            let part = layout.size / 8 / 512 * 512;
+            session.write(0, 3 * part, 1).await;
+            let one = read_all(&session.open).await.unwrap();
+            session.create("one").await;
+            session.write(part, part, 2).await;
+            session.write(5 * part, part, 3).await;
+            let two = read_all(&session.open).await.unwrap();
+            session.create("two").await;
+            session.write(0, part, 4).await;
+            let back = [(0, 2 * part, Value::Tag(1)), (5 * part, part, Value::Zero)];
+            session.apply("one", &back).await;
+            session.write(2 * part, part, 5).await;
+            session.delete("one").await;
+            session.write(4 * part, part, 6).await;
+            session.delete("two").await;
+            let Session { open, model, begun, durable, .. } = session;
+            open.close().await.unwrap();
+            let last = |marks: &[(usize, usize)], position: usize, inclusive: bool| {
+                let reached = |at: usize| if inclusive { at <= position } else { at < position };
+                marks.iter().filter(|(at, _)| reached(*at)).map(|(_, steps)| *steps).max()
+            };
+            let known = |position| Knowledge {
+                durable: last(&durable, position, true).unwrap_or(0),
+                begun: last(&begun, position, false).unwrap_or(0),
+            };
+            let has_dirty_bit = !layout.options.contains(&("compat", "0.10"));
+            let demand = if has_dirty_bit { Demand::Recovered } else { Demand::Repairable };
+            let survey = Survey {
+                name: layout.name,
+                layout,
+                log: image.machine.log(),
+                model: &model,
+                known: &known,
+                demand: &|_| demand,
+                snapshots: &[("one", one), ("two", two)],
+            };
+            survey.judge(0x5a).await;
         });
     }
 }

@@ -5,15 +5,17 @@
 //! free of corruption (leaks are allowed) and keep what was flushed, and once the disk works again the
 //! operation must succeed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_block::driver::{Perm, Prealloc, Repair, Resize, Status};
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::{Backend, Graph, NodeFlags};
+use cairn_block::snapshot::{NewSnapshot, SnapshotKey};
 use cairn_block::{Error, IoBufMut, Result};
 use cairn_testkit::qcow2::{Layout, boxed, damage};
 use cairn_testkit::{
-    Disk, Faults, Faulty, IoKinds, Knowledge, Memory, Model, Op, Profile, Rng, Rule, Value,
+    Disk, Effect, Faults, Faulty, IoKinds, Knowledge, Memory, Model, Op, Profile, Rng, Rule, Value,
     Watchdog, Workload, effect, perform,
 };
 use futures_util::future::join_all;
@@ -125,6 +127,8 @@ struct Operation<A> {
     repeatable: bool,
     /// The image has corruptions until the operation succeeds.
     damaged: bool,
+    /// Opening the image for writing corrects what a failure left.
+    recovers: bool,
 }
 
 impl<A: AsyncFn(&Backend, &mut Progress, &Faults) -> Result<()>> Operation<A> {
@@ -192,7 +196,7 @@ impl<A: AsyncFn(&Backend, &mut Progress, &Faults) -> Result<()>> Operation<A> {
             if let Ok(wrong) = progress.model.verify(&image, progress.live()).await
                 && let Some(mismatch) = wrong.first()
             {
-                panic!("the open image is wrong: {mismatch}");
+                panic!("after {outcome:?} the open image is wrong: {mismatch}");
             }
             if image.flush().await.is_ok() {
                 progress.durable = progress.model.steps();
@@ -207,7 +211,7 @@ impl<A: AsyncFn(&Backend, &mut Progress, &Faults) -> Result<()>> Operation<A> {
 
     async fn examine(&self, memory: &[Memory], progress: &Progress, damaged: bool) {
         let known = progress.known();
-        if self.layout.is_lazy() {
+        if self.layout.is_lazy() || self.recovers {
             let image = self.layout.open(boxed(memory), false).await.expect("opens to be repaired");
             image.close().await.expect("closes");
         }
@@ -327,6 +331,7 @@ fn writes_zeroes_and_discards() {
                 },
                 repeatable: true,
                 damaged: false,
+                recovers: false,
             };
             operation.at_every_index().await;
         }
@@ -409,6 +414,7 @@ fn copies_from_another_disk() {
                 // A compressed cluster is written once.
                 repeatable: !compress,
                 damaged: false,
+                recovers: false,
             };
             operation.at_every_index().await;
             assert_eq!(from.disk().difference(&before), None, "the source was changed");
@@ -444,6 +450,7 @@ fn resizes() {
                     },
                     repeatable: true,
                     damaged: false,
+                    recovers: false,
                 };
                 operation.at_every_index().await;
             }
@@ -474,6 +481,52 @@ fn repairs() {
                 },
                 repeatable: true,
                 damaged: errors,
+                recovers: false,
+            };
+            operation.at_every_index().await;
+        }
+    });
+}
+
+/// Creates a snapshot, writes, goes back and deletes the snapshot.
+async fn come_and_go(image: &Backend, progress: &mut Progress) -> Result<()> {
+    let (graph, node) = (Arc::clone(image.graph()), image.node());
+    let new = NewSnapshot { name: "one".to_owned(), ..NewSnapshot::default() };
+    let before = [Op::Write { offset: 0, len: 60 * KIB, tag: 70, fua: false }];
+    progress.send(image, &before).await?;
+    progress.flush(image).await?;
+    let info = graph.create_snapshot(&node, new).await?;
+    let key = || SnapshotKey::Exact { id: Some(info.id.clone()), name: None };
+    progress.send(image, &[Op::Write { offset: 0, len: 30 * KIB, tag: 71, fua: false }]).await?;
+    progress.flush(image).await?;
+    let applied = graph.apply_snapshot(&node, key()).await;
+    let back = Effect::set(Value::Tag(70));
+    let back = if applied.is_ok() { back } else { back.uncertain() };
+    progress.model.step(&[(0..30 * KIB, back)]);
+    applied?;
+    progress.durable = progress.model.steps();
+    graph.delete_snapshot(&node, key()).await?;
+    progress.flush(image).await
+}
+
+#[test]
+fn snapshots() {
+    on_io_thread(async {
+        let refuses = |layout: &Layout| layout.data_file || layout.name == "v2";
+        for layout in LAYOUTS.into_iter().filter(|layout| !refuses(layout)) {
+            let profile = Profile { max_clusters: 6, ..layout.profile(12) };
+            let (disks, model) = used(layout, &profile, 5).await;
+            let operation = Operation {
+                name: layout.name,
+                layout,
+                disks,
+                model,
+                act: async |image: &Backend, progress: &mut Progress, _: &Faults| {
+                    come_and_go(image, progress).await
+                },
+                repeatable: true,
+                damaged: false,
+                recovers: true,
             };
             operation.at_every_index().await;
         }

@@ -15,7 +15,7 @@ use cairn_block::graph::{Graph, Node, NodeFlags};
 use cairn_block::options::CacheMode;
 use cairn_block::{IoBuf, IoBufMut};
 use cairn_img::error::Result;
-use cairn_img::ops::convert::{ConvertRequest, Notice, Target, convert};
+use cairn_img::ops::convert::{Bitmaps, ConvertRequest, Notice, Target, convert};
 use cairn_img::ops::create::{CreateRequest, create};
 use cairn_img::ops::image::{Access, ImageSpec};
 use cairn_testkit::{Disk, Faults, Faulty, IoKinds, Memory, Rule, Watchdog};
@@ -76,6 +76,8 @@ fn request(source: &str, target: Target) -> ConvertRequest {
         sources: vec![ImageSpec::Options(source.to_owned())],
         source_cache: CacheMode::Writeback,
         force_share: false,
+        snapshot: None,
+        bitmaps: Bitmaps::None,
         target,
         target_cache: CacheMode::Writeback,
         compress: false,

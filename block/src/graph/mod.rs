@@ -12,6 +12,7 @@ mod open;
 mod perms;
 mod reopen;
 mod status;
+mod stored;
 pub(crate) mod tracker;
 
 use std::collections::HashMap;

@@ -131,6 +131,34 @@ fn encryption_headers_are_counted_without_a_key() {
     opened(dir.path(), "luks", false).expect_err("data needs a key");
 }
 
+#[test]
+fn snapshots_get_what_their_entries_lack() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    expect(dir, &["qemu-img", "create", "-q", "-f", "qcow2", "image", "4M"]);
+    expect(dir, &["qemu-io", "-c", "write -P 9 0 320k", "image"]);
+    expect(dir, &["qemu-img", "snapshot", "-c", "first", "image"]);
+    expect(dir, &["qemu-io", "-c", "write -P 5 0 320k", "image"]);
+    let path = dir.join("image");
+    let mut image = fs::read(&path).expect("a file");
+    // The entry as version 2 had it: without extra data.
+    let table = index(be64(&image, 64));
+    let extra = usize::from(image[table + 39]);
+    image[table + 39] = 0;
+    image.copy_within(table + 40 + extra..table + 40 + extra + 16, table + 40);
+    fs::write(&path, &image).expect("written");
+    let report = check(dir, "image", Repair::empty()).expect("can be checked");
+    assert_eq!((report.corruptions, report.leaks), (1, 0), "{:?}", report.details);
+    let report = check(dir, "image", Repair::all()).expect("can be repaired");
+    assert_eq!((report.corruptions, report.corruptions_fixed), (0, 1), "{:?}", report.details);
+    let report = check(dir, "image", Repair::empty()).expect("can be checked");
+    assert_eq!(printed("image", &report), theirs(dir, "image"), "{:?}", report.details);
+    expect(dir, &["qemu-img", "check", "image"]);
+    expect(dir, &["qemu-io", "-c", "read -P 5 0 320k", "image"]);
+    expect(dir, &["qemu-img", "snapshot", "-a", "first", "image"]);
+    expect(dir, &["qemu-io", "-c", "read -P 9 0 320k", "image"]);
+}
+
 fn be64(bytes: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }

@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use cairn_block::graph::Graph;
-use cairn_block::options::{CacheMode, parse_i64, parse_size};
+use cairn_block::options::{CacheMode, parse_i64, parse_list, parse_size};
+use cairn_block::snapshot::SnapshotKey;
 use clap::Args;
 
 use crate::error::{Error, Result};
@@ -162,9 +163,25 @@ pub(crate) fn cache_or(text: Option<&str>, default: CacheMode) -> Result<CacheMo
     })
 }
 
-/// Why an internal snapshot cannot be read.
-pub(super) fn snapshot_unsupported(name: &str) -> Error {
-    Error::Usage(format!("cannot read snapshot '{name}': this version does not open snapshots"))
+/// Reads which internal snapshot is meant: an ID or name, or `snapshot.id=…,snapshot.name=…`.
+pub(super) fn snapshot_key(text: &str) -> Result<SnapshotKey> {
+    if !text.starts_with("snapshot.") {
+        return Ok(SnapshotKey::IdOrName(text.to_owned()));
+    }
+    let (mut id, mut name) = (None, None);
+    for (key, value) in parse_list(text, None).iter() {
+        let part = match key {
+            "snapshot.id" => &mut id,
+            "snapshot.name" => &mut name,
+            _ => {
+                return Err(Error::Usage(format!(
+                    "'{key}' does not name a snapshot; there are snapshot.id and snapshot.name"
+                )));
+            }
+        };
+        *part = value.as_str().map(str::to_owned);
+    }
+    Ok(SnapshotKey::Exact { id, name })
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use clap::Args;
 
 use super::Program;
 use super::args::{
-    ObjectArgs, ProgressArgs, QuietArgs, cache_or, number_or, size, size_or, snapshot_unsupported,
+    ObjectArgs, ProgressArgs, QuietArgs, cache_or, number_or, size, size_or, snapshot_key,
 };
 use crate::error::{Error, Result};
-use crate::ops::convert::{ConvertRequest, Notice, SECTOR, Target, convert};
+use crate::ops::convert::{Bitmaps, ConvertRequest, Notice, SECTOR, Target, convert};
 use crate::ops::create::CreateRequest;
 use crate::ops::image::ImageSpec;
 use crate::progress::Progress;
@@ -159,6 +159,12 @@ impl Convert {
             sources: sources.iter().map(spec).collect(),
             source_cache: cache_or(self.source_cache.as_deref(), CacheMode::Writeback)?,
             force_share: self.force_share,
+            snapshot: self.source_snapshot.as_deref().map(snapshot_key).transpose()?,
+            bitmaps: match (self.bitmaps, self.skip_broken_bitmaps) {
+                (false, _) => Bitmaps::None,
+                (true, false) => Bitmaps::All,
+                (true, true) => Bitmaps::Sound,
+            },
             target: self.target(target, options),
             target_cache: cache_or(self.target_cache.as_deref(), CacheMode::Unsafe)?,
             compress: self.compress,
@@ -215,12 +221,19 @@ impl Convert {
                 "a target with a backing file does not read as zeroes: --target-is-zero and -B \
                  exclude each other",
             ),
-            (self.bitmaps, "this version does not copy bitmaps"),
+            (
+                self.source_snapshot.is_some() && self.files.len() > 2,
+                "-l copies a snapshot of one image, so there can be only one source",
+            ),
+            (
+                self.bitmaps && self.files.len() > 2,
+                "--bitmaps copies the bitmaps of one image, so there can be only one source",
+            ),
         ];
         if let Some((_, problem)) = refusals.into_iter().find(|(wrong, _)| *wrong) {
             return Err(Error::Usage(problem.to_owned()));
         }
-        self.source_snapshot.as_deref().map_or(Ok(()), |name| Err(snapshot_unsupported(name)))
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use cairn_block::options::{CacheMode, join_lists, wants_help};
 use clap::Args;
 
 use super::args::{
-    FormatArgs, ObjectArgs, OutputArgs, OutputForm, ShareArgs, print, size, snapshot_unsupported,
+    FormatArgs, ObjectArgs, OutputArgs, OutputForm, ShareArgs, print, size, snapshot_key,
 };
 use crate::error::{Error, Result};
 use crate::ops::image::Access;
@@ -55,9 +55,7 @@ impl Measure {
         if wants_help(&options) {
             return super::create::print_option_help(format, None);
         }
-        if let Some(snapshot) = self.snapshot {
-            return Err(snapshot_unsupported(&snapshot));
-        }
+        let snapshot = self.snapshot.as_deref().map(snapshot_key).transpose()?;
         let access = Access::read(CacheMode::Writeback, self.share.force_share);
         let result = runtime::run(&EngineConfig::default(), async {
             match (self.size, self.file) {
@@ -67,6 +65,12 @@ impl Measure {
                 }
                 (None, Some(file)) => {
                     let image = self.image.image(file).open(&graph, &access).await?;
+                    if let Some(snapshot) = snapshot {
+                        let shown = graph.show_snapshot(&image.node(), snapshot.clone()).await;
+                        shown.map_err(|error| {
+                            error.context(format!("cannot read snapshot '{snapshot}'"))
+                        })?;
+                    }
                     let measured = measure(format, &options, Subject::Image(&image)).await;
                     image.close().await?;
                     measured

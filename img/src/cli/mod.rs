@@ -4,9 +4,12 @@
 //! and prints the result through [`crate::output`]. Options keep the letters and names of the
 //! reference, may come after operands, and may be abbreviated while they stay unambiguous.
 
+mod amend;
 pub(crate) mod args;
 mod bench;
+mod bitmap;
 mod check;
+mod commit;
 mod compare;
 mod convert;
 mod create;
@@ -17,8 +20,11 @@ mod measure;
 pub(crate) mod objects;
 pub(crate) mod parse;
 mod program;
+mod rebase;
 mod resize;
 pub(crate) mod shell;
+mod snapshot;
+mod transfer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -56,8 +62,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Amend(amend::Amend),
     Bench(bench::Bench),
+    Bitmap(bitmap::Bitmap),
     Check(check::Check),
+    Commit(commit::Commit),
     Compare(compare::Compare),
     Convert(convert::Convert),
     Create(create::Create),
@@ -65,7 +74,9 @@ enum Command {
     Info(info::Info),
     Map(map::Map),
     Measure(measure::Measure),
+    Rebase(rebase::Rebase),
     Resize(resize::Resize),
+    Snapshot(snapshot::Snapshot),
 }
 
 /// Runs the program with the arguments of the process, the first of which is its name.
@@ -94,8 +105,11 @@ fn execute(program: Program, cli: Cli) -> Result<u8, Error> {
         return shell::print_man(parse::command(program), &command).map(|()| 0);
     }
     match cli.command {
+        Some(Command::Amend(args)) => args.run(),
         Some(Command::Bench(args)) => args.run(),
+        Some(Command::Bitmap(args)) => args.run(),
         Some(Command::Check(args)) => args.run(),
+        Some(Command::Commit(args)) => args.run(),
         Some(Command::Compare(args)) => args.run(),
         Some(Command::Convert(args)) => args.run(program),
         Some(Command::Create(args)) => args.run(),
@@ -103,7 +117,9 @@ fn execute(program: Program, cli: Cli) -> Result<u8, Error> {
         Some(Command::Info(args)) => args.run(),
         Some(Command::Map(args)) => args.run(),
         Some(Command::Measure(args)) => args.run(),
+        Some(Command::Rebase(args)) => args.run(),
         Some(Command::Resize(args)) => args.run(),
+        Some(Command::Snapshot(args)) => args.run(),
         // Global options alone are no error.
         None => Ok(0),
     }

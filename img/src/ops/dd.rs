@@ -72,6 +72,7 @@ pub async fn dd(graph: &Arc<Graph>, request: DdRequest) -> Result<Copied> {
         sparse: 0,
         compressed_cluster: None,
         target_backing: None,
+        allocated_only: false,
         parallel: PARALLEL,
         in_order: true,
         copy_range: false,

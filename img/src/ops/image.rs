@@ -36,6 +36,8 @@ pub struct Access {
     pub resize: bool,
     /// Only its metadata is looked at, and its backing file is left alone.
     pub metadata_only: bool,
+    /// Its backing file is left alone.
+    pub no_backing: bool,
     /// It may be damaged: it is opened to be checked.
     pub check: bool,
     /// Others may be writing to it.
@@ -54,6 +56,7 @@ impl Default for Access {
             fill: false,
             resize: false,
             metadata_only: false,
+            no_backing: false,
             check: false,
             force_share: false,
             exclusive: false,
@@ -76,7 +79,7 @@ impl Access {
             no_flush: self.cache.no_flush(),
             unmap: true,
             no_io: self.metadata_only,
-            no_backing: self.metadata_only,
+            no_backing: self.metadata_only || self.no_backing,
             check: self.check,
             bulk: self.fill,
             ..NodeFlags::default()

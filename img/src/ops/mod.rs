@@ -3,8 +3,11 @@
 //! Operations are futures for an I/O thread ([`crate::runtime`]). Dropping one cancels it: what it
 //! created and did not finish is removed again.
 
+pub mod amend;
 pub mod bench;
+pub mod bitmap;
 pub mod check;
+pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod create;
@@ -13,5 +16,7 @@ pub mod image;
 pub mod info;
 pub mod map;
 pub mod measure;
+pub mod rebase;
 pub mod resize;
+pub mod snapshot;
 mod staging;

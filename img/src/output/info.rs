@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use cairn_block::driver::SnapshotInfo;
 use cairn_block::options::{Dict, Value, format_size};
 
-use super::json_document;
-use super::local_time::local_time;
+use super::{json_document, snapshot};
 use crate::ops::info::ImageInfo;
 
 /// Spaces for each level.
@@ -67,13 +66,7 @@ fn node(text: &mut String, info: &ImageInfo, level: usize, path: &str, is_child:
             let _ = writeln!(text, "{pad}backing file format: {format}");
         }
     }
-    if !facts.snapshots.is_empty() {
-        let _ = writeln!(text, "{pad}Snapshot list:");
-        let _ = writeln!(text, "{pad}{SNAPSHOT_HEADER}");
-        for snapshot in &facts.snapshots {
-            let _ = writeln!(text, "{pad}{}", snapshot_line(snapshot));
-        }
-    }
+    text.push_str(&snapshot::table(&facts.snapshots, &pad));
     if let Some(specific) = facts.specific.as_ref().filter(|dict| !dict.is_empty()) {
         specific_lines(text, specific, level);
     }
@@ -88,31 +81,6 @@ fn node(text: &mut String, info: &ImageInfo, level: usize, path: &str, is_child:
 pub fn specific_lines(text: &mut String, specific: &Dict, level: usize) {
     let _ = writeln!(text, "{:1$}Format specific information:", "", level * INDENT);
     dict_lines(text, specific, level + 1);
-}
-
-/// Heads of the columns of [`snapshot_line`].
-const SNAPSHOT_HEADER: &str =
-    "ID      TAG               VM_SIZE                DATE        VM_CLOCK     ICOUNT";
-
-/// One line of the table of snapshots.
-fn snapshot_line(snapshot: &SnapshotInfo) -> String {
-    let millis = snapshot.vm_clock_nsec / 1_000_000;
-    let seconds = millis / 1000;
-    let clock = format!(
-        "{:04}:{:02}:{:02}.{:03}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60,
-        millis % 1000
-    );
-    let icount = snapshot.icount.map_or("--".to_owned(), |count| count.to_string());
-    format!(
-        "{:<7} {:<16} {:>8} {:>19} {clock:>15} {icount:>10}",
-        snapshot.id,
-        snapshot.name,
-        format_size(snapshot.vm_state_size),
-        local_time(snapshot.date_sec),
-    )
 }
 
 fn dict_lines(text: &mut String, dict: &Dict, level: usize) {
@@ -375,21 +343,5 @@ Child node '/file':
 }
 "#
         );
-    }
-
-    #[test]
-    fn snapshot_table_lines_up() {
-        let snapshot = SnapshotInfo {
-            id: "2".into(),
-            name: "snap two long name".into(),
-            vm_clock_nsec: 3_723_004_000_000,
-            icount: Some(0),
-            ..SnapshotInfo::default()
-        };
-        let line = snapshot_line(&snapshot);
-        assert!(line.starts_with("2       snap two long name      0 B "), "{line}");
-        assert!(line.ends_with("  0001:02:03.004          0"), "{line}");
-        let line = snapshot_line(&SnapshotInfo { icount: None, ..snapshot });
-        assert!(line.ends_with("         --"), "{line}");
     }
 }

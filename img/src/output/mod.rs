@@ -10,6 +10,7 @@ pub mod info;
 mod local_time;
 pub mod map;
 pub mod measure;
+pub mod snapshot;
 
 use cairn_block::options::{Value, json};
 

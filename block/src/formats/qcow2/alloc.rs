@@ -33,6 +33,11 @@ pub(crate) enum AllocError {
         /// Host offset of the cluster.
         offset: u64,
     },
+    /// A refcount would become larger than its width allows.
+    Overflow {
+        /// Host offset of the cluster.
+        offset: u64,
+    },
 }
 
 impl From<Unavailable> for AllocError {
@@ -254,6 +259,31 @@ impl Allocator {
         self.take(place, missing.len() as u64).map(|_| ())
     }
 
+    /// Gives up the refcount blocks below `next` that count nothing but themselves, from the last one
+    /// on, and hands their host offsets to `removed`. `next` is where to go on after an interruption.
+    pub(crate) fn drop_empty_blocks(
+        &mut self,
+        next: &mut u64,
+        mut removed: impl FnMut(u64),
+    ) -> Result<(), AllocError> {
+        while let Some(index) = next.checked_sub(1) {
+            if let Some(offset) = self.refs.block_offset(index)? {
+                let counts_itself =
+                    self.refs.split(offset >> self.geometry.cluster_bits).0 == index;
+                let used = self.refs.used(index, self.refs.block_entries().as_usize())?;
+                if used <= u64::from(counts_itself) && self.refs.remove_block(index) {
+                    if !counts_itself {
+                        self.old_tables.push(HostRun { offset, clusters: 1, fresh: false });
+                    }
+                    self.first_free = self.first_free.min(index * self.refs.block_entries());
+                    removed(offset);
+                }
+            }
+            *next = index;
+        }
+        Ok(())
+    }
+
     /// Moves the refcount table into the first area that it does not cover yet, with room for block
     /// `index`, half as much again, and the blocks for that area.
     fn grow_table(&mut self, index: u64) -> Result<(), AllocError> {
@@ -339,6 +369,27 @@ impl Allocator {
     fn set_compressed_end(&mut self, end: u64) {
         // At the end of a cluster there is nothing left to share.
         self.compressed_end = if self.geometry.in_cluster(end) == 0 { 0 } else { end };
+    }
+
+    /// Adds one reference to each of `clusters` clusters from host offset `offset` on, which are in use.
+    ///
+    /// On failure nothing was changed.
+    pub(crate) fn share(&mut self, offset: u64, clusters: u64) -> Result<(), AllocError> {
+        let first = offset >> self.geometry.cluster_bits;
+        let max = self.refs.codec().max();
+        for cluster in first..first + clusters {
+            let offset = cluster << self.geometry.cluster_bits;
+            match self.refs.get(cluster)? {
+                0 => return Err(AllocError::Underflow { offset }),
+                count if count >= max => return Err(AllocError::Overflow { offset }),
+                _ => {}
+            }
+        }
+        for cluster in first..first + clusters {
+            let count = self.refs.get(cluster)?;
+            self.refs.set(cluster, count + 1);
+        }
+        Ok(())
     }
 
     /// Takes one reference away from each of `clusters` clusters from host offset `offset` on.

@@ -1,4 +1,4 @@
-//! The directory of persistent dirty bitmaps (qcow2 specification, "Bitmaps extension"), read only.
+//! The directory of persistent dirty bitmaps (qcow2 specification, "Bitmaps extension").
 
 use bitflags::bitflags;
 
@@ -6,13 +6,14 @@ use super::extension::BitmapsExtension;
 use super::table_io::Sequential;
 use crate::error::{Error, Result};
 use crate::graph::Edge;
+use crate::num::AsUsize;
 
 /// Length of the fixed part of a directory entry, in bytes.
 const FIXED: usize = 24;
 /// Longest name of a bitmap, in bytes.
-const MAX_NAME: usize = 1023;
+pub(crate) const MAX_NAME: usize = 1023;
 /// Largest directory in bytes: 64 MiB.
-const MAX_DIRECTORY: u64 = 64 << 20;
+pub(crate) const MAX_DIRECTORY: u64 = 64 << 20;
 /// The only type of bitmap there is.
 const DIRTY_TRACKING: u8 = 1;
 /// Smallest and largest base 2 logarithm of a granularity.
@@ -45,6 +46,8 @@ pub(crate) struct BitmapEntry {
     pub(crate) granularity_bits: u8,
     /// Name.
     pub(crate) name: String,
+    /// Extra data, kept as it is.
+    pub(crate) extra: Vec<u8>,
 }
 
 impl BitmapEntry {
@@ -52,6 +55,29 @@ impl BitmapEntry {
     pub(crate) fn stored_len(&self) -> u64 {
         (FIXED as u64 + self.name.len() as u64).next_multiple_of(8)
     }
+
+    /// The entry as stored.
+    fn serialise(&self, out: &mut Vec<u8>) {
+        out.extend(self.table_offset.to_be_bytes());
+        out.extend(self.table_entries.to_be_bytes());
+        out.extend(self.flags.bits().to_be_bytes());
+        out.extend([DIRTY_TRACKING, self.granularity_bits]);
+        // Both lengths were checked when they were read or given.
+        out.extend(u16::try_from(self.name.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend(u32::try_from(self.extra.len()).unwrap_or(u32::MAX).to_be_bytes());
+        out.extend(&self.extra);
+        out.extend(self.name.as_bytes());
+        out.resize(out.len().next_multiple_of(8), 0);
+    }
+}
+
+/// The directory as stored.
+pub(crate) fn serialise(entries: &[BitmapEntry]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for entry in entries {
+        entry.serialise(&mut out);
+    }
+    out
 }
 
 fn be<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -96,13 +122,16 @@ async fn read_entry(input: &mut Sequential<'_>) -> Result<Option<BitmapEntry>> {
         flags: BitmapFlags::from_bits_retain(u32::from_be_bytes(be(fixed, 12))),
         granularity_bits,
         name: String::new(),
+        extra: Vec::new(),
     };
     let valid = kind == DIRTY_TRACKING
         && GRANULARITY_BITS.contains(&granularity_bits)
         && (1..=MAX_NAME).contains(&name_len);
-    if !valid || input.skip(u64::from(extra_len)).is_none() {
+    if !valid {
         return Ok(None);
     }
+    let Some(extra) = input.take(extra_len.as_usize()).await? else { return Ok(None) };
+    entry.extra = extra.to_vec();
     let Some(name) = input.take(name_len).await? else { return Ok(None) };
     let Ok(name) = std::str::from_utf8(name) else { return Ok(None) };
     name.clone_into(&mut entry.name);

@@ -31,6 +31,13 @@ impl Image {
                     let source = std::io::Error::from_raw_os_error(libc::EFBIG);
                     return Err(Error::os(Op::Write, self.label.clone(), None, source));
                 }
+                Err(AllocError::Overflow { offset }) => {
+                    return Err(self.unsupported(&format!(
+                        "the cluster at {offset:#x} has as many references as its refcount of {} \
+                         bits can count; amend refcount_bits to have more snapshots",
+                        1u64 << self.geometry.refcount_order
+                    )));
+                }
                 Err(AllocError::Underflow { offset }) => {
                     let detail =
                         format!("the cluster at {offset:#x} is in use but counted as free");
@@ -146,6 +153,16 @@ impl Image {
 
     /// Takes a reference away from clusters that no table on disk refers to.
     pub(super) async fn release_now(&self, offset: u64, clusters: u64) -> Result<()> {
+        self.release_telling(offset, clusters, |_| {}).await
+    }
+
+    /// Like [`Image::release_now`]; tells `freed` the host offsets of clusters that became free.
+    pub(super) async fn release_telling(
+        &self,
+        offset: u64,
+        clusters: u64,
+        mut freed: impl FnMut(u64),
+    ) -> Result<()> {
         // Few blocks fit into memory at once.
         let coverage = self.geometry.cluster_size() << self.geometry.refblock_bits();
         let end = offset + clusters * self.geometry.cluster_size();
@@ -153,7 +170,7 @@ impl Image {
         while at < end {
             let next = end.min((at / coverage + 1) * coverage);
             let clusters = (next - at) >> self.geometry.cluster_bits;
-            self.with_allocator(|alloc| alloc.release(at, clusters, |_| {})).await?;
+            self.with_allocator(|alloc| alloc.release(at, clusters, &mut freed)).await?;
             at = next;
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::amend::AmendOptions;
 use super::create_options::CreateOptions;
 use super::feature::{Autoclear, Incompatible};
 use super::header::{self, Encryption, Header, HeaderError, MAGIC};
@@ -11,13 +12,16 @@ use super::image::{Children, Image};
 use super::options::{Qcow2Options, Tuning};
 use super::{Qcow2, create, info, measure};
 use crate::buf::{IoBuf, IoBufMut};
+use crate::dirty_bitmap::{BitmapChange, BitmapInfo, DirtyBitmap};
 use crate::driver::{
     CheckReport, Driver, DriverFuture, DriverInfo, DriverKind, Extent, FormatInfo, Limits, Repair,
-    Resize, Role, WriteFlags,
+    Resize, Role, SnapshotInfo, WriteFlags,
 };
 use crate::error::{Error, Result};
-use crate::graph::{Edge, OpenContext};
+use crate::graph::{Edge, Graph, OpenContext};
 use crate::num::AsUsize;
+use crate::options::{Dict, OptionDesc};
+use crate::snapshot::{NewSnapshot, SnapshotKey};
 
 /// The driver's entry in the registry.
 pub(crate) static QCOW2: DriverInfo = DriverInfo {
@@ -197,8 +201,61 @@ impl Driver for Qcow2 {
         Box::pin(self.image.check(repair))
     }
 
+    fn make_empty(&self) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.make_empty())
+    }
+
+    fn amend_options(&self) -> &'static [OptionDesc] {
+        AmendOptions::TABLE
+    }
+
+    fn amend<'a>(
+        &'a self,
+        _graph: &'a Arc<Graph>,
+        options: Dict,
+        _force: bool,
+    ) -> DriverFuture<'a, ()> {
+        Box::pin(self.image.amend(options))
+    }
+
     fn change_backing(&self, file: Option<String>, format: Option<String>) -> DriverFuture<'_, ()> {
         Box::pin(self.image.change_backing(file, format))
+    }
+
+    fn create_snapshot(&self, new: NewSnapshot) -> DriverFuture<'_, SnapshotInfo> {
+        Box::pin(self.image.create_snapshot(new))
+    }
+
+    fn apply_snapshot(&self, snapshot: SnapshotKey) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.apply_snapshot(snapshot))
+    }
+
+    fn delete_snapshot(&self, snapshot: SnapshotKey) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.delete_snapshot(snapshot))
+    }
+
+    fn show_snapshot(&self, snapshot: SnapshotKey) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.show_snapshot(snapshot))
+    }
+
+    fn read_vm_state(&self, offset: u64, buf: IoBufMut) -> DriverFuture<'_, IoBufMut> {
+        Box::pin(self.image.read_vm_state(offset, buf))
+    }
+
+    fn write_vm_state(&self, offset: u64, buf: IoBuf) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.write_vm_state(offset, buf))
+    }
+
+    fn bitmaps(&self) -> DriverFuture<'_, Vec<BitmapInfo>> {
+        Box::pin(self.image.bitmaps())
+    }
+
+    fn load_bitmap(&self, name: String) -> DriverFuture<'_, DirtyBitmap> {
+        Box::pin(self.image.load_bitmap(name))
+    }
+
+    fn change_bitmap(&self, name: String, change: BitmapChange) -> DriverFuture<'_, ()> {
+        Box::pin(self.image.change_bitmap(name, change))
     }
 
     fn has_zero_init(&self) -> bool {

@@ -13,7 +13,7 @@ const DATA_FILE: u32 = 0x4441_5441;
 /// Longest backing format name that is accepted.
 const MAX_FORMAT_NAME: usize = 15;
 /// Most persistent bitmaps in an image.
-const MAX_BITMAPS: u32 = 65_535;
+pub(crate) const MAX_BITMAPS: u32 = 65_535;
 
 /// Where the bitmap directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,8 @@ pub(crate) const FEATURES_OFFSET: u64 = 72;
 pub(crate) const SIZE_FIELD: (usize, usize) = (24, 8);
 /// The length and place of the active L1 table.
 pub(crate) const L1_FIELDS: (usize, usize) = (36, 12);
+/// The number and place of the internal snapshots.
+pub(crate) const SNAPSHOTS_FIELDS: (usize, usize) = (60, 12);
 /// The place and length of the refcount table.
 pub(crate) const REFTABLE_FIELDS: (usize, usize) = (48, 12);
 

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::alloc::Allocator;
+use super::bitmap_track::{Tracked, Which};
 use super::compress::ClusterCache;
 use super::entry::{EntryError, L1Entry};
 use super::epoch::Epochs;
@@ -61,6 +62,8 @@ pub(crate) struct Image {
     claimed: AtomicBool,
     /// The dirty bit, where refcounts are lazy, is on disk.
     marked_dirty: AtomicBool,
+    /// The image was dirty when it was loaded, or is in doubt: only a check takes the bit away.
+    found_dirty: AtomicBool,
     pub(super) header_changes: AsyncMutex<()>,
     /// Held while the size changes, or all is checked.
     pub(super) size_changes: AsyncMutex<()>,
@@ -79,6 +82,10 @@ pub(crate) struct Image {
     pub(super) pending: Pending,
     pub(super) rounds: Rounds,
     pub(super) metadata: MetadataMap,
+    /// Persistent bitmaps in memory, which on disk are marked as in use.
+    pub(super) tracked: ArcSwap<Vec<Arc<Tracked>>>,
+    /// Held while persistent bitmaps are loaded or stored.
+    pub(super) bitmap_changes: AsyncMutex<()>,
     pub(super) decompressed: ClusterCache,
     /// Whether metadata was allocated in advance, once that was found out.
     pub(super) preallocated: OnceCell<bool>,
@@ -124,6 +131,7 @@ impl Image {
             corrupt: AtomicBool::new(header.incompatible.contains(Incompatible::CORRUPT)),
             claimed: AtomicBool::new(false),
             marked_dirty: AtomicBool::new(false),
+            found_dirty: AtomicBool::new(header.incompatible.contains(Incompatible::DIRTY)),
             header: Mutex::new(header),
             header_changes: AsyncMutex::default(),
             size_changes: AsyncMutex::default(),
@@ -137,6 +145,8 @@ impl Image {
             pending: Pending::default(),
             rounds: Rounds::default(),
             metadata,
+            tracked: ArcSwap::default(),
+            bitmap_changes: AsyncMutex::default(),
             decompressed: ClusterCache::default(),
             preallocated: OnceCell::new(),
             cleaned: Mutex::new(Instant::now()),
@@ -156,6 +166,8 @@ impl Image {
         self.corrupt.store(header.incompatible.contains(Incompatible::CORRUPT), Ordering::Release);
         self.claimed.store(false, Ordering::Release);
         self.marked_dirty.store(false, Ordering::Release);
+        let dirty = header.incompatible.contains(Incompatible::DIRTY);
+        self.found_dirty.store(dirty, Ordering::Release);
         *self.header.lock() = header;
     }
 
@@ -236,18 +248,36 @@ impl Image {
         Ok(())
     }
 
-    /// To be called before guest-visible data changes. Clears the marks of features that are not kept
-    /// up to date from here on, such as persistent bitmaps.
-    pub(super) async fn begin_write(&self) -> Result<()> {
+    /// Fails if the image must not be written to.
+    pub(super) fn check_sound(&self) -> Result<()> {
         if self.corrupt.load(Ordering::Acquire) {
             let detail = "it must be checked and repaired before it can be written to";
             return Err(Error::corrupt(self.label.clone(), detail));
         }
+        Ok(())
+    }
+
+    /// Lets the next change of guest-visible data prepare for it again.
+    pub(super) fn unclaim(&self) {
+        self.claimed.store(false, Ordering::Release);
+    }
+
+    /// Lets nothing be written any more: what is in memory may contradict the disk.
+    pub(super) fn stop_writing(&self) {
+        self.found_dirty.store(true, Ordering::Release);
+        self.corrupt.store(true, Ordering::Release);
+    }
+
+    /// To be called before guest-visible data changes. Persistent bitmaps begin to record, and the marks
+    /// of features that are not kept up to date are cleared.
+    pub(super) async fn begin_write(&self) -> Result<()> {
+        self.check_sound()?;
         if self.claimed.load(Ordering::Acquire) {
             return Ok(());
         }
         self.list_snapshots().await?;
-        self.change_features(|header| header.autoclear &= Autoclear::RAW_DATA_FILE).await?;
+        self.track_bitmaps(Which::Enabled).await?;
+        self.change_features(|header| header.autoclear &= Autoclear::KNOWN).await?;
         self.claimed.store(true, Ordering::Release);
         Ok(())
     }
@@ -303,8 +333,8 @@ impl Image {
 
     /// Takes the dirty bit away. Everything has been written back.
     pub(super) async fn clear_dirty(&self) -> Result<()> {
-        // A dirty bit that was found is for a check to take away.
-        let own = self.marked_dirty.load(Ordering::Acquire);
+        let own =
+            self.marked_dirty.load(Ordering::Acquire) && !self.found_dirty.load(Ordering::Acquire);
         if own && self.header.lock().incompatible.contains(Incompatible::DIRTY) {
             self.barrier().await?;
             self.change_features(|header| header.incompatible -= Incompatible::DIRTY).await?;

@@ -6,7 +6,11 @@
 //! [`mod@write`], [`remap`] and [`pack`] are the guest's requests.
 
 mod alloc;
+pub mod amend;
 mod bitmap;
+mod bitmap_change;
+mod bitmap_data;
+mod bitmap_track;
 mod check;
 mod clusters;
 mod compress;
@@ -33,9 +37,11 @@ mod pending;
 mod read;
 mod refblocks;
 pub(crate) mod refcount;
+mod references;
 mod remap;
 mod resize;
 mod snapshot;
+mod snapshot_change;
 mod status;
 mod table_io;
 mod tables;

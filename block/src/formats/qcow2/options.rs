@@ -94,6 +94,8 @@ pub(crate) struct Tuning {
     pub(crate) lazy_refcounts: Option<bool>,
     /// Discards reach the file.
     pub(crate) pass_discard: bool,
+    /// Storage that only deleted snapshots used is given back to the file.
+    pub(crate) pass_discard_snapshot: bool,
     /// Storage that metadata leaves is given back to the file.
     pub(crate) pass_discard_other: bool,
     /// Discarded clusters stay allocated.
@@ -137,6 +139,7 @@ impl Tuning {
             l2_slices: fits(l2, slice_size).max(2),
             lazy_refcounts: options.lazy_refcounts,
             pass_discard: options.pass_discard_request.unwrap_or(flags.unmap),
+            pass_discard_snapshot: options.pass_discard_snapshot,
             pass_discard_other: options.pass_discard_other,
             discard_no_unref: options.discard_no_unref,
             clean_interval: Some(options.cache_clean_interval)

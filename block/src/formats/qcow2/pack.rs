@@ -34,6 +34,7 @@ impl Image {
             return Err(self.unsupported("only whole clusters can be written compressed"));
         }
         self.begin_write().await?;
+        self.mark_dirty(offset..end);
         let writes = (offset..end).step_by(size.as_usize()).map(|at| {
             let start = (at - offset).as_usize();
             let part = buf.slice(start..buf.len().min(start + size.as_usize()));

@@ -267,6 +267,30 @@ impl RefBlocks {
         }
     }
 
+    /// Host offset of block `index`, if the table names a valid one.
+    pub(crate) fn block_offset(&self, index: u64) -> Result<Option<u64>, Unavailable> {
+        let table = self.table.as_ref().ok_or(Unavailable::Table)?;
+        let raw = table.get(index.as_usize()).copied().unwrap_or(0);
+        decode_reftable(raw, &self.geometry).map_err(|error| Unavailable::Entry(index, error))
+    }
+
+    /// Takes block `index` out of the table, unless it is being written. All clusters that it covers
+    /// are then free.
+    pub(crate) fn remove_block(&mut self, index: u64) -> bool {
+        if self.blocks.get(&index).is_some_and(|block| block.writing > 0) {
+            return false;
+        }
+        let entry = self.table.as_mut().and_then(|table| table.get_mut(index.as_usize()));
+        let Some(entry) = entry else { return false };
+        *entry = 0;
+        self.dirty_sectors.insert(index / SECTOR_ENTRIES);
+        if let Some(block) = self.blocks.remove(&index) {
+            self.dirty -= usize::from(block.dirty.is_some());
+            self.hand.retain(|&other| other != index);
+        }
+        true
+    }
+
     /// Moves the table to `place`, where it has room for more blocks. Returns its old place.
     pub(crate) fn move_table(&mut self, place: (u64, u32)) -> (u64, u32) {
         let entries = u64::from(place.1) * self.geometry.cluster_size() / 8;

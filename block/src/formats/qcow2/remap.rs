@@ -42,6 +42,7 @@ impl Image {
         flags: WriteFlags,
     ) -> Result<()> {
         self.begin_write().await?;
+        self.mark_dirty(offset..offset + len);
         let unmap = flags.contains(WriteFlags::MAY_UNMAP);
         let end = offset + len;
         let size = self.geometry.subcluster_size();
@@ -69,6 +70,7 @@ impl Image {
     /// Gives the storage of the clusters that lie in the range back.
     pub(super) async fn discard(self: &Arc<Image>, offset: u64, len: u64) -> Result<()> {
         self.begin_write().await?;
+        self.mark_dirty(offset..offset + len);
         if !self.geometry.zero_flag && self.backing.is_some() {
             return Err(self.unsupported("a discard would bring back old data of the backing file"));
         }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::bitmap_track::Which;
 use super::entry::{Cluster, L1Entry, Standard};
 use super::header::{L1_FIELDS, MAX_L1_BYTES, SIZE_FIELD};
 use super::image::Image;
@@ -22,6 +23,9 @@ use crate::num::AsUsize;
 
 /// Sizes of virtual disks are multiples of this, in bytes.
 const SECTOR: u64 = 512;
+/// How often refcount blocks are looked at when shrinking: without one block, another one that counted
+/// it may be of no use any more.
+const REFBLOCK_PASSES: usize = 4;
 /// Bytes that are copied or zeroed at once.
 const PIECE: u64 = 1 << 20;
 
@@ -32,6 +36,8 @@ impl Image {
         self.check_resize(size)?;
         let old = self.size();
         self.begin_write().await?;
+        self.check_bitmaps(size).await?;
+        self.track_bitmaps(Which::All).await?;
         if size < old {
             self.store_new_size(size).await?;
             self.give_up_beyond(size, old).await?;
@@ -67,10 +73,6 @@ impl Image {
             let what = "an image of version 2 that has internal snapshots cannot be resized";
             return Err(self.unsupported(what));
         }
-        if header.has_valid_bitmaps() {
-            let what = "persistent bitmaps cannot be resized; remove them from the image first";
-            return Err(self.unsupported(what));
-        }
         Ok(())
     }
 
@@ -87,7 +89,7 @@ impl Image {
         self.change_fields(at, len, |header| header.size = size).await?;
         self.file.flush().await?;
         self.store_size(size);
-        Ok(())
+        self.resize_tracked(size)
     }
 
     /// Makes the data file long enough, or as long as wanted.
@@ -105,8 +107,8 @@ impl Image {
         Ok(())
     }
 
-    /// Moves the active L1 table to a place where it can cover `size` bytes.
-    async fn grow_l1_table(self: &Arc<Image>, size: u64) -> Result<()> {
+    /// Moves the active L1 table to a place where it can cover `size` guest bytes.
+    pub(super) async fn grow_l1_table(self: &Arc<Image>, size: u64) -> Result<()> {
         let entries = self.geometry.l1_entries(size);
         let old = self.l1.load_full();
         if entries <= old.entries() {
@@ -199,7 +201,7 @@ impl Image {
         self.write_zero_data(from, to.min(shown)).await
     }
 
-    async fn write_zero_data(self: &Arc<Image>, from: u64, to: u64) -> Result<()> {
+    pub(super) async fn write_zero_data(self: &Arc<Image>, from: u64, to: u64) -> Result<()> {
         let zeroes = IoBuf::zeroed(PIECE.min(to.saturating_sub(from)).as_usize());
         let mut at = from;
         while at < to {
@@ -307,6 +309,16 @@ impl Image {
         Ok(())
     }
 
+    /// Drops all data of the image, so that its backing file shows.
+    pub(super) async fn make_empty(self: &Arc<Image>) -> Result<()> {
+        if self.has_raw_data_file() {
+            return Err(self.unsupported("a raw data file holds the whole disk; it has no layers"));
+        }
+        let _alone = self.size_changes.lock().await;
+        self.begin_write().await?;
+        self.give_up_beyond(0, self.size()).await
+    }
+
     /// Gives up everything between the new end and the old one.
     async fn give_up_beyond(self: &Arc<Image>, new: u64, old: u64) -> Result<()> {
         let start = self.whole_clusters(new);
@@ -339,10 +351,33 @@ impl Image {
         Ok(())
     }
 
+    /// Gives up refcount blocks that are of no use any more, durably.
+    async fn drop_empty_refblocks(self: &Arc<Image>) -> Result<()> {
+        for _ in 0..REFBLOCK_PASSES {
+            let mut next = None;
+            let mut dropped = Vec::new();
+            self.with_allocator(|alloc| {
+                let next = next.get_or_insert(alloc.refs.table_len());
+                alloc.drop_empty_blocks(next, |offset| dropped.push(offset))
+            })
+            .await?;
+            if dropped.is_empty() {
+                break;
+            }
+            for offset in dropped {
+                self.metadata.remove(Structure::REFCOUNT_BLOCK, offset);
+            }
+            self.settle().await?;
+            self.barrier().await?;
+        }
+        Ok(())
+    }
+
     /// Shortens the file to its last cluster in use.
-    async fn cut_file(&self) -> Result<()> {
+    async fn cut_file(self: &Arc<Image>) -> Result<()> {
         // Nothing may be allocated meanwhile.
         let _locked = self.ranges.begin(0..u64::MAX, true).await;
+        self.drop_empty_refblocks().await?;
         let length = self.file.size();
         let mut clusters = self.geometry.clusters(length);
         self.with_allocator(|alloc| {

@@ -1,4 +1,4 @@
-//! The table of internal snapshots (qcow2 specification, "Snapshots"), read only.
+//! The table of internal snapshots (qcow2 specification, "Snapshots").
 
 use super::header::Header;
 use super::table_io::Sequential;
@@ -6,6 +6,7 @@ use crate::driver::SnapshotInfo;
 use crate::error::{Error, Result};
 use crate::graph::Edge;
 use crate::num::AsUsize;
+use crate::snapshot::NewSnapshot;
 
 /// Length of the fixed part of an entry, in bytes.
 const FIXED: usize = 40;
@@ -14,7 +15,7 @@ const MAX_EXTRA: u32 = 1024;
 /// Extra data that version 3 requires: the large size of the machine state and the disk size.
 const REQUIRED_EXTRA: usize = 16;
 /// Largest table in bytes.
-const MAX_TABLE: u64 = 64 << 20;
+pub(crate) const MAX_TABLE: u64 = 64 << 20;
 
 /// An internal snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,11 +51,43 @@ pub(crate) struct SnapshotTable {
     pub(crate) flaws: Vec<String>,
 }
 
+impl SnapshotTable {
+    /// The table as it should be stored.
+    pub(crate) fn serialise(&self, disk_size: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        for snapshot in &self.snapshots {
+            snapshot.serialise(disk_size, &mut out);
+        }
+        out
+    }
+}
+
 fn be<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..at + N).and_then(|b| b.try_into().ok()).unwrap_or([0; N])
 }
 
 impl Snapshot {
+    /// The entry of a new snapshot of a disk of `disk_size` bytes, still without its L1 table.
+    pub(crate) fn new(new: NewSnapshot, id: String, disk_size: u64) -> Snapshot {
+        let icount = new.icount.unwrap_or(u64::MAX);
+        let extra = [new.vm_state_size, disk_size, icount].map(u64::to_be_bytes).concat();
+        Snapshot {
+            date_sec: new.date_sec,
+            date_nsec: new.date_nsec,
+            vm_clock_nsec: new.vm_clock_nsec,
+            vm_state_size: new.vm_state_size,
+            extra,
+            id: id.into_bytes(),
+            name: new.name.into_bytes(),
+            ..Snapshot::default()
+        }
+    }
+
+    /// Size of the disk in bytes, where the entry says it.
+    pub(crate) fn disk_size(&self) -> Option<u64> {
+        self.extra_word(1)
+    }
+
     /// The word number `index` of the extra data.
     fn extra_word(&self, index: usize) -> Option<u64> {
         let bytes = self.extra.get(index * 8..index * 8 + 8)?;
@@ -72,6 +105,32 @@ impl Snapshot {
             vm_clock_nsec: self.vm_clock_nsec,
             icount: self.extra_word(2).filter(|&icount| icount != u64::MAX),
         }
+    }
+
+    /// The entry as stored, with all that version 3 requires. `disk_size` is the size of the disk where
+    /// the entry does not know it.
+    fn serialise(&self, disk_size: u64, out: &mut Vec<u8>) {
+        let mut extra = self.extra.clone();
+        if extra.len() < REQUIRED_EXTRA {
+            extra.truncate(0);
+            extra.extend(self.vm_state_size.to_be_bytes());
+            extra.extend(disk_size.to_be_bytes());
+        }
+        // The large size stands in the extra data. The lengths were read from such fields.
+        let small_size = u32::try_from(self.vm_state_size).unwrap_or(0);
+        out.extend(self.l1_offset.to_be_bytes());
+        out.extend(self.l1_entries.to_be_bytes());
+        out.extend(u16::try_from(self.id.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend(u16::try_from(self.name.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend(self.date_sec.to_be_bytes());
+        out.extend(self.date_nsec.to_be_bytes());
+        out.extend(self.vm_clock_nsec.to_be_bytes());
+        out.extend(small_size.to_be_bytes());
+        out.extend(u32::try_from(extra.len()).unwrap_or(u32::MAX).to_be_bytes());
+        out.extend(extra);
+        out.extend(&self.id);
+        out.extend(&self.name);
+        out.resize(out.len().next_multiple_of(8), 0);
     }
 
     fn label(&self) -> String {

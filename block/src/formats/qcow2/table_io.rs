@@ -1,5 +1,6 @@
 //! Reading tables of an image straight from its file, past the caches of the driver.
 
+use super::entry::RawEntry;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::error::Result;
@@ -22,6 +23,16 @@ pub(crate) async fn write(file: &Edge, offset: u64, bytes: &[u8]) -> Result<()> 
 /// The big-endian words of a table.
 pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.chunks_exact(8).map(|raw| u64::from_be_bytes(raw.try_into().unwrap_or_default()))
+}
+
+/// The entries of an L2 table.
+pub(crate) fn raw_entries(bytes: &[u8], extended: bool) -> impl Iterator<Item = RawEntry> {
+    let width = if extended { 16 } else { 8 };
+    bytes.chunks_exact(width).map(move |raw| {
+        let mut words = words(raw);
+        let descriptor = words.next().unwrap_or(0);
+        RawEntry { descriptor, bitmap: words.next().unwrap_or(0) }
+    })
 }
 
 /// Reads a range of a file from front to back, in pieces of any length.

@@ -10,8 +10,11 @@ use crate::driver::{CheckReport, Repair, WriteFlags};
 use crate::error::{Error, Result};
 use crate::num::AsUsize;
 
+/// The part of the header cluster that reaches the disk whole, in bytes.
+const SECTOR: usize = 512;
+
 impl Image {
-    /// Changes anything in the header cluster, durably and with one write. Header extensions and
+    /// Changes anything in the header cluster, durably. Header extensions and
     /// fields that are not known here stay as they are.
     pub(super) async fn change_header(&self, change: impl FnOnce(&mut Header)) -> Result<()> {
         let _changes = self.header_changes.lock().await;
@@ -24,9 +27,16 @@ impl Image {
             .get_mut(..bytes.len())
             .ok_or_else(|| self.unsupported("the header does not fit into one cluster"))?
             .copy_from_slice(&bytes);
+        let cluster = cluster.freeze();
         // What the header is about to refer to must be there.
         self.barrier().await?;
-        self.file.write(0, cluster.freeze(), WriteFlags::empty()).await?;
+        // The first sector says where in the cluster other things are.
+        let tail = cluster.slice(SECTOR..);
+        if !tail.is_empty() {
+            self.file.write(SECTOR as u64, tail, WriteFlags::empty()).await?;
+            self.file.flush().await?;
+        }
+        self.file.write(0, cluster.slice(..SECTOR), WriteFlags::empty()).await?;
         self.file.flush().await?;
         *self.header.lock() = header;
         Ok(())

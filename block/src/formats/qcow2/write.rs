@@ -69,6 +69,7 @@ impl Image {
     ) -> Result<()> {
         self.begin_write().await?;
         let end = offset + buf.len() as u64;
+        self.mark_dirty(offset..end);
         let part = |from: u64, len: u64| {
             let start = (from - offset).as_usize();
             buf.slice(start..start + len.as_usize())

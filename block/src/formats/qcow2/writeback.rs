@@ -162,6 +162,7 @@ impl Image {
     pub(crate) async fn finish(self: &Arc<Image>) -> Result<()> {
         self.pending.adopt_abandoned();
         self.settle().await?;
+        self.store_tracked().await?;
         self.clear_dirty().await
     }
 

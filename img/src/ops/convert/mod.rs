@@ -11,8 +11,10 @@ mod sparse;
 
 use std::sync::Arc;
 
+use cairn_block::dirty_bitmap::{BitmapChange, BitmapInfo};
 use cairn_block::graph::{Backend, Graph, backing_of};
 use cairn_block::options::{CacheMode, Dict};
+use cairn_block::snapshot::SnapshotKey;
 
 pub use pipeline::Notice;
 pub(super) use pipeline::{Copy, Zeroes};
@@ -41,6 +43,17 @@ pub enum Target {
     },
 }
 
+/// Persistent bitmaps that go along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bitmaps {
+    /// None.
+    None,
+    /// All; inconsistent ones prevent the copy.
+    All,
+    /// All but the inconsistent ones.
+    Sound,
+}
+
 /// What to copy, and how.
 #[derive(Clone, Debug)]
 pub struct ConvertRequest {
@@ -50,6 +63,10 @@ pub struct ConvertRequest {
     pub source_cache: CacheMode,
     /// Others may be writing to the sources.
     pub force_share: bool,
+    /// Copy this internal snapshot of the source.
+    pub snapshot: Option<SnapshotKey>,
+    /// Which persistent bitmaps of the source to copy.
+    pub bitmaps: Bitmaps,
     /// Where to.
     pub target: Target,
     /// Cache mode of the target.
@@ -80,16 +97,69 @@ pub async fn convert(
         Access { exclusive: true, ..Access::read(request.source_cache, request.force_share) };
     let mut images = Vec::with_capacity(request.sources.len());
     for spec in &request.sources {
-        images.push(spec.open(graph, &access).await?);
+        let image = spec.open(graph, &access).await?;
+        if let Some(snapshot) = &request.snapshot {
+            let shown = graph.show_snapshot(&image.node(), snapshot.clone()).await;
+            shown.map_err(|error| error.context(format!("cannot read snapshot '{snapshot}'")))?;
+        }
+        images.push(image);
     }
     let sources = Sources::new(images);
+    let bitmaps = chosen_bitmaps(graph, &request, &sources, notice).await?;
     let created = prepare(graph, &request, &sources).await?;
-    let result = copy(graph, &request, &created, &sources, notice).await;
+    let result = copy(graph, &request, &created, &sources, &bitmaps, notice).await;
     let closed = sources.close().await;
     let Some(image) = created.image else { return result.and(closed) };
     image.with_name(result)?;
     closed?;
     image.commit()
+}
+
+/// The bitmaps of the source that are to be copied.
+async fn chosen_bitmaps(
+    graph: &Arc<Graph>,
+    request: &ConvertRequest,
+    sources: &Sources,
+    notice: &dyn Notice,
+) -> Result<Vec<BitmapInfo>> {
+    let Some(source) = sources.backends().next().filter(|_| request.bitmaps != Bitmaps::None)
+    else {
+        return Ok(Vec::new());
+    };
+    let mut chosen = Vec::new();
+    for bitmap in graph.bitmaps(&source.node()).await? {
+        if !bitmap.inconsistent {
+            chosen.push(bitmap);
+        } else if request.bitmaps == Bitmaps::Sound {
+            notice.salvaged(&format!("bitmap '{}' is inconsistent and left out", bitmap.name));
+        } else {
+            return Err(Error::Usage(format!(
+                "bitmap '{}' is inconsistent; use --skip-broken-bitmaps to leave it out, or remove it",
+                bitmap.name
+            )));
+        }
+    }
+    Ok(chosen)
+}
+
+async fn copy_bitmaps(
+    graph: &Arc<Graph>,
+    sources: &Sources,
+    target: &Backend,
+    bitmaps: &[BitmapInfo],
+) -> Result<()> {
+    let Some(source) = sources.backends().next() else { return Ok(()) };
+    for BitmapInfo { name, granularity_bits, enabled, .. } in bitmaps {
+        let node = target.node();
+        let content = Arc::new(graph.load_bitmap(&source.node(), name).await?);
+        let add =
+            BitmapChange::Add { granularity_bits: Some(*granularity_bits), enabled: *enabled };
+        for change in [add, BitmapChange::Merge(content)] {
+            let changed = graph.change_bitmap(&node, name, change).await;
+            changed.map_err(|error| error.context(format!("cannot copy bitmap '{name}'")))?;
+        }
+    }
+    Ok(())
 }
 
 /// The target before it is opened.
@@ -143,6 +213,7 @@ async fn copy(
     request: &ConvertRequest,
     prepared: &Prepared,
     sources: &Sources,
+    bitmaps: &[BitmapInfo],
     notice: &dyn Notice,
 ) -> Result<()> {
     let access = Access {
@@ -178,6 +249,7 @@ async fn copy(
             target_backing: prepared
                 .has_backing
                 .then(|| backing_of(&target.node()).map_or(0, |node| node.size())),
+            allocated_only: false,
             parallel: request.parallel,
             in_order: !request.any_order,
             copy_range: request.copy_range,
@@ -185,7 +257,8 @@ async fn copy(
             salvage: request.salvage,
         }
         .run(notice)
-        .await
+        .await?;
+        copy_bitmaps(graph, sources, &target, bitmaps).await
     }
     .await;
     let closed = target.close().await;

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::SECTOR;
 use super::rate::RateLimit;
-use super::source::{Content, Sources};
+use super::source::{Content, Layers, Sources};
 use super::sparse::Detection;
 use crate::error::Result;
 
@@ -63,6 +63,8 @@ pub(crate) struct Copy<'r> {
     pub(crate) compressed_cluster: Option<u64>,
     /// Size of the target's backing file, if what that file provides is left out.
     pub(crate) target_backing: Option<u64>,
+    /// Leave alone what the target has where no layer of the source is allocated.
+    pub(crate) allocated_only: bool,
     pub(crate) parallel: usize,
     /// Writes start in the order of their offsets.
     pub(crate) in_order: bool,
@@ -166,11 +168,12 @@ impl Shared<'_> {
     async fn content(&self, at: u64) -> Result<(Content, u64)> {
         let size = self.copy.sources.size();
         let Some(backing) = self.copy.target_backing else {
-            return self.known_content(at..size, false).await;
+            let layers = if self.copy.allocated_only { Layers::Allocated } else { Layers::All };
+            return self.known_content(at..size, layers).await;
         };
         // Behind the end of the target's backing file the target reads as zeroes by itself.
         let end = if at < backing { size.min(backing.next_multiple_of(SECTOR)) } else { size };
-        let (content, end) = self.known_content(at..end, true).await?;
+        let (content, end) = self.known_content(at..end, Layers::Top).await?;
         if content == Content::Zero && at >= backing {
             return Ok((Content::Backing, end));
         }
@@ -178,10 +181,10 @@ impl Shared<'_> {
     }
 
     /// The block status; when salvaging, ranges of unknown status count as data.
-    async fn known_content(&self, range: Range<u64>, top_only: bool) -> Result<(Content, u64)> {
+    async fn known_content(&self, range: Range<u64>, layers: Layers) -> Result<(Content, u64)> {
         let mut asked = range.clone();
         loop {
-            match self.copy.sources.content(asked.clone(), top_only).await {
+            match self.copy.sources.content(asked.clone(), layers).await {
                 Err(error) if self.copy.salvage => {
                     let len = asked.end - asked.start;
                     if len <= SECTOR {

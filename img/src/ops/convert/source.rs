@@ -37,6 +37,17 @@ pub(super) enum Content {
     Backing,
 }
 
+/// Which layers of the sources count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layers {
+    /// All: what none of them has is zero.
+    All,
+    /// All, and what none of them has is [`Content::Backing`].
+    Allocated,
+    /// The first one of each image: what it does not have is [`Content::Backing`].
+    Top,
+}
+
 impl Sources {
     /// All of `backends`.
     pub(crate) fn new(backends: Vec<Backend>) -> Sources {
@@ -70,12 +81,11 @@ impl Sources {
         })
     }
 
-    /// The content of the first run of `range`, and where that run ends. With `top_only`, what the
-    /// first layer of an image does not have counts as [`Content::Backing`].
+    /// The content of the first run of `range`, and where that run ends.
     pub(super) async fn content(
         &self,
         range: Range<u64>,
-        top_only: bool,
+        layers: Layers,
     ) -> Result<(Content, u64)> {
         let Some((image, part)) = self.within(range.clone()).next() else {
             return Ok((Content::Zero, range.end));
@@ -85,17 +95,25 @@ impl Sources {
             // The rest of the last sector.
             return Ok((Content::Zero, part.end));
         }
-        let base = image.backing.as_ref().filter(|_| top_only);
+        let base = image.backing.as_ref().filter(|_| layers == Layers::Top);
         let status = image.backend.content_above(base, offset, present).await?;
         let flags = status.extent.status;
-        let content = if flags.contains(Status::ZERO) {
+        let is_allocated = flags.contains(Status::ALLOCATED);
+        let content = if layers == Layers::Allocated && !is_allocated {
+            Content::Backing
+        } else if flags.contains(Status::ZERO) {
             Content::Zero
-        } else if flags.contains(Status::DATA) || !top_only {
+        } else if flags.contains(Status::DATA) || layers != Layers::Top {
             Content::Data
         } else {
             Content::Backing
         };
         Ok((content, part.start + status.extent.len))
+    }
+
+    /// The images themselves.
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &Backend> {
+        self.images.iter().map(|image| &image.backend)
     }
 
     /// Closes the images. Returns the first failure.

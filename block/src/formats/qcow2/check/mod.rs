@@ -16,7 +16,9 @@ mod counts;
 mod entries;
 mod rebuild;
 mod refs;
+mod snapshots;
 mod tables;
+mod width;
 
 use super::feature::Incompatible;
 use super::geometry::Geometry;
@@ -28,6 +30,7 @@ use crate::graph::Edge;
 
 use compare::{Compared, Pass};
 use refs::References;
+pub(crate) use width::change_refcount_width;
 
 /// Lines of details that are kept; a damaged image may have millions of findings.
 const MAX_DETAILS: usize = 10_000;
@@ -78,7 +81,7 @@ pub(crate) async fn check(
 
 impl Checker<'_> {
     async fn run(&mut self) -> Result<()> {
-        let snapshots = snapshot::read_table(self.file, self.header, self.label).await?;
+        let mut snapshots = snapshot::read_table(self.file, self.header, self.label).await?;
         for flaw in &snapshots.flaws {
             self.corruption(flaw.clone());
         }
@@ -94,6 +97,10 @@ impl Checker<'_> {
             return Err(Error::corrupt(self.label, what));
         } else {
             self.repair_in_place(&references, found).await?;
+        }
+        let flaws = snapshots.flaws.len() as u64;
+        if flaws > 0 && self.repair.contains(Repair::ERRORS) && self.report.corruptions == flaws {
+            highest = self.rewrite_snapshots(&mut snapshots).await?;
         }
         self.report.image_end_offset = (highest + 1) << self.geometry.cluster_bits;
         if !self.repair.is_empty() && self.report.check_errors == 0 && self.report.corruptions == 0

@@ -13,6 +13,10 @@ use super::counts::Counts;
 use crate::error::{Error, Result};
 use crate::num::AsUsize;
 
+/// Where the header fields end that a new refcount table changes: its place, and the width of refcounts.
+const REFTABLE_END: usize = REFTABLE_FIELDS.0 + REFTABLE_FIELDS.1;
+const REFCOUNT_ORDER_END: usize = 100;
+
 /// Where the new structures go.
 struct Plan {
     /// First cluster of a free run, where the blocks come first and then the table.
@@ -70,12 +74,15 @@ impl Checker<'_> {
         let offset = (plan.start + plan.blocks.len() as u64) << geometry.cluster_bits;
         table_io::write(self.file, offset, &reftable).await?;
         self.file.flush().await?;
-        let fields = [&offset.to_be_bytes()[..], &reftable_clusters.to_be_bytes()].concat();
-        table_io::write(self.file, REFTABLE_FIELDS.0 as u64, &fields).await?;
-        self.file.flush().await?;
         self.header.reftable_offset = offset;
         self.header.reftable_clusters = reftable_clusters;
-        Ok(())
+        // Up to the width of refcounts, where the version has one, all in one sector.
+        let end = if self.header.version >= 3 { REFCOUNT_ORDER_END } else { REFTABLE_END };
+        let bytes =
+            self.header.serialise().map_err(|e| Error::corrupt(self.label, e.to_string()))?;
+        let fields = bytes.get(REFTABLE_FIELDS.0..end).unwrap_or_default();
+        table_io::write(self.file, REFTABLE_FIELDS.0 as u64, fields).await?;
+        self.file.flush().await
     }
 
     /// Finds a free run for all that is needed. The structures must also cover themselves, so that
@@ -109,7 +116,7 @@ impl Checker<'_> {
 
 /// The first cluster of the first `clusters` neighbouring ones without references. The first cluster
 /// of an image is its header.
-fn free_run(counts: &Counts, clusters: u64) -> u64 {
+pub(super) fn free_run(counts: &Counts, clusters: u64) -> u64 {
     let mut start = 1;
     let mut at = 1;
     while at < counts.end() && at - start < clusters {

@@ -4,7 +4,7 @@ use super::super::bitmap;
 use super::super::entry::{COPIED, OFFSET, RawEntry};
 use super::super::header::MAX_L1_BYTES;
 use super::super::snapshot::SnapshotTable;
-use super::super::table_io;
+use super::super::table_io::{self, raw_entries};
 use super::Checker;
 use super::claims::Claims;
 use super::counts::Counts;
@@ -358,14 +358,4 @@ impl Checker<'_> {
         }
         Ok(entries)
     }
-}
-
-/// The entries of an L2 table.
-pub(super) fn raw_entries(bytes: &[u8], extended: bool) -> impl Iterator<Item = RawEntry> {
-    let words = if extended { 2 } else { 1 };
-    bytes.chunks_exact(8 * words).map(move |raw| {
-        let mut words = table_io::words(raw);
-        let descriptor = words.next().unwrap_or(0);
-        RawEntry { descriptor, bitmap: words.next().unwrap_or(0) }
-    })
 }

@@ -1,11 +1,11 @@
 //! Checking the flags in L1 and L2 entries against the refcounts, and correcting damaged entries.
 
 use super::super::entry::{COPIED, OFFSET, RawEntry};
-use super::super::table_io;
+use super::super::table_io::{self, raw_entries};
 use super::Checker;
 use super::compare::StoredRefcounts;
 use super::entries::{Reference, examine};
-use super::refs::{L2Table, References, raw_entries};
+use super::refs::{L2Table, References};
 use crate::driver::Repair;
 use crate::error::Result;
 

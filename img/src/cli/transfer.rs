@@ -1,0 +1,49 @@
+//! Running an operation that copies data, with its progress shown.
+
+use super::args::{ProgressArgs, QuietArgs};
+use crate::error::Result;
+use crate::ops::convert::Notice;
+use crate::progress::Progress;
+use crate::runtime;
+
+/// Least difference between two reports of progress, in percent.
+const PROGRESS_STEP: f32 = 1.0;
+
+/// Tells the user how far an operation is.
+pub(super) struct Transfer {
+    progress: Progress,
+}
+
+impl Transfer {
+    /// Begins to show progress.
+    pub(super) fn start(progress: &ProgressArgs, quiet: &QuietArgs) -> Result<Transfer> {
+        Ok(Transfer { progress: Progress::start(progress.style(quiet)?, PROGRESS_STEP) })
+    }
+
+    /// Runs the operation to its end.
+    pub(super) fn run<'a, F: Future<Output = Result<()>>>(
+        &'a self,
+        operation: impl FnOnce(&'a dyn Notice) -> F,
+    ) -> Result<()> {
+        runtime::run_watched(operation(self), || self.progress.request_report())?;
+        self.progress.complete();
+        Ok(())
+    }
+
+    /// Ends the display.
+    pub(super) fn finish(self) {
+        self.progress.finish();
+    }
+}
+
+impl Notice for Transfer {
+    fn total(&self, bytes: u64) {
+        self.progress.set_total(bytes);
+    }
+
+    fn copied(&self, bytes: u64) {
+        self.progress.add(bytes);
+    }
+
+    fn salvaged(&self, _message: &str) {}
+}

@@ -1,0 +1,71 @@
+//! `amend`: change properties of an image that are otherwise chosen when it is created.
+
+use std::sync::Arc;
+
+use cairn_block::driver::amend_options;
+use cairn_block::graph::Graph;
+use cairn_block::options::{CacheMode, Dict, help, parse_list};
+
+use super::image::{Access, ImageSpec};
+use crate::error::{Error, Result};
+
+/// Amends the image by `options`, a comma list. With `force` also where that loses data.
+pub async fn amend(
+    graph: &Arc<Graph>,
+    spec: &ImageSpec,
+    options: &str,
+    cache: CacheMode,
+    force: bool,
+) -> Result<()> {
+    let access = Access { write: true, resize: true, cache, ..Access::default() };
+    let image = spec.open(graph, &access).await?;
+    let node = image.node();
+    let amended = async {
+        let options = parse_list(options, None);
+        refuse_unknown(node.format(), node.driver().info().create_options, &options)?;
+        node.driver().amend(graph, options, force).await?;
+        Ok(())
+    };
+    let amended: Result<()> = amended.await;
+    drop(node);
+    let closed = image.close().await;
+    amended?;
+    Ok(closed?)
+}
+
+/// Explains options that are for creation only, and formats that cannot be amended.
+fn refuse_unknown(
+    format: &str,
+    create: &[cairn_block::options::OptionDesc],
+    options: &Dict,
+) -> Result<()> {
+    let known = amend_options(format).ok_or_else(|| cannot(format))?;
+    let has = |table: &[cairn_block::options::OptionDesc], name: &str| {
+        table.iter().any(|desc| desc.name == name)
+    };
+    match options.iter().find(|(name, _)| !has(known, name) && has(create, name)) {
+        Some((name, _)) => Err(Error::Usage(format!(
+            "option '{name}' can be chosen only when an image is created"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn cannot(format: &str) -> Error {
+    Error::Usage(format!("images of format '{format}' cannot be amended"))
+}
+
+/// What `amend -o help` prints for a format.
+pub fn option_help(format: &str) -> Result<String> {
+    let options = amend_options(format).ok_or_else(|| cannot(format))?;
+    Ok(format!("Amend options for '{format}':\n{}", help::table(&help::merge(&[options]))))
+}
+
+/// The format of an image.
+pub async fn format_of(graph: &Arc<Graph>, spec: &ImageSpec) -> Result<&'static str> {
+    let access = Access { metadata_only: true, force_share: true, ..Access::default() };
+    let image = spec.open(graph, &access).await?;
+    let format = image.node().format();
+    image.close().await?;
+    Ok(format)
+}

@@ -1,0 +1,308 @@
+//! `rebase`: give an overlay another backing file.
+//!
+//! In the safe mode the overlay first gets a copy of everything that the new backing file shows
+//! otherwise than the old one; meanwhile it shows the same through the old one. The header changes
+//! last, when the copies are durable, so that an interruption at any time loses nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use cairn_block::buf::is_zero;
+use cairn_block::driver::{Status, WriteFlags};
+use cairn_block::graph::{Backend, Graph, Node, backing_of};
+use cairn_block::num::AsUsize as _;
+use cairn_block::options::{CacheMode, filename};
+use cairn_block::{IoBuf, IoBufMut};
+use futures_util::future::try_join_all;
+use tokio::sync::Mutex;
+
+use super::convert::Notice;
+use super::image::{Access, ImageSpec};
+use crate::error::{Error, Result};
+
+/// Longest piece that is compared at once, in bytes.
+const PIECE: u64 = 1 << 20;
+/// Pieces under way at once.
+const PARALLEL: usize = 8;
+/// Smallest unit in which differences are looked for, in bytes.
+const LEAST_UNIT: u64 = 4096;
+
+/// The new backing file.
+#[derive(Clone, Debug)]
+pub struct NewBacking {
+    /// Its name, as it is to be stored; relative to the overlay's directory.
+    pub file: String,
+    /// Its format.
+    pub format: Option<String>,
+}
+
+/// What to rebase, and how.
+#[derive(Clone, Debug)]
+pub struct RebaseRequest {
+    /// The overlay.
+    pub image: ImageSpec,
+    /// Its cache mode.
+    pub cache: CacheMode,
+    /// The new backing file; `None` for none.
+    pub backing: Option<NewBacking>,
+    /// Cache mode of the old and the new backing file.
+    pub backing_cache: CacheMode,
+    /// Others may be writing to the new backing file.
+    pub force_share: bool,
+    /// Change only the name in the header; the user knows that the content is the same.
+    pub header_only: bool,
+    /// Compress what is copied.
+    pub compress: bool,
+}
+
+/// Rebases.
+pub async fn rebase(
+    graph: &Arc<Graph>,
+    request: &RebaseRequest,
+    notice: &dyn Notice,
+) -> Result<()> {
+    let access = Access {
+        write: true,
+        metadata_only: request.header_only,
+        cache: request.cache,
+        ..Access::default()
+    };
+    let overlay = request.image.open(graph, &access).await?;
+    let changed = async {
+        if let Some(NewBacking { file, format: None }) = &request.backing {
+            return Err(Error::Usage(format!(
+                "the format of the new backing file '{file}' must be given; add -F FORMAT"
+            )));
+        }
+        if let Some(format) = request.backing.as_ref().and_then(|new| new.format.as_deref())
+            && cairn_block::driver::find(format).is_none()
+        {
+            return Err(Error::Usage(format!("there is no image format '{format}'")));
+        }
+        if !request.header_only {
+            copy_differences(graph, request, &overlay, notice).await?;
+        }
+        let (file, format) = match request.backing.clone() {
+            Some(new) => (Some(new.file), new.format),
+            None => (None, None),
+        };
+        overlay.node().driver().change_backing(file, format).await?;
+        Ok(())
+    };
+    let changed = changed.await;
+    let closed = overlay.close().await;
+    changed?;
+    Ok(closed?)
+}
+
+async fn copy_differences(
+    graph: &Arc<Graph>,
+    request: &RebaseRequest,
+    overlay: &Backend,
+    notice: &dyn Notice,
+) -> Result<()> {
+    let node = overlay.node();
+    let new = match &request.backing {
+        Some(new) => Some(open_backing(graph, request, new, &node).await?),
+        None => None,
+    };
+    let info = node.driver().format_info().await?;
+    let unit = u64::from(node.driver().limits().write_zeroes_alignment).max(LEAST_UNIT);
+    let cluster = info.cluster_size.unwrap_or(unit);
+    let rebase = Rebase {
+        overlay,
+        shared: new.as_ref().and_then(|new| in_chain(&node, &new.node().filename())),
+        new: new.as_ref(),
+        unit: if request.compress { cluster } else { unit },
+        compress: request.compress,
+        next: Mutex::new(0),
+        notice,
+    };
+    notice.total(overlay.size());
+    let copied = try_join_all((0..PARALLEL).map(|_| rebase.lane())).await;
+    drop(rebase);
+    if let Some(new) = new {
+        new.close().await?;
+    }
+    copied?;
+    if request.compress {
+        overlay.write_compressed(overlay.size(), IoBuf::zeroed(0)).await?;
+    }
+    Ok(overlay.flush().await?)
+}
+
+async fn open_backing(
+    graph: &Arc<Graph>,
+    request: &RebaseRequest,
+    new: &NewBacking,
+    overlay: &Arc<Node>,
+) -> Result<Backend> {
+    let name = filename::resolve_backing(&new.file, &overlay.base_filename().unwrap_or_default())?;
+    let spec = ImageSpec::File { name, format: new.format.clone() };
+    let access = Access::read(request.backing_cache, request.force_share);
+    spec.open(graph, &access).await.map_err(|error| match error {
+        Error::Block(error) => Error::Block(error.context("cannot open the new backing file")),
+        other => other,
+    })
+}
+
+/// The layer below `overlay` that is the file `filename`.
+fn in_chain(overlay: &Arc<Node>, filename: &str) -> Option<Arc<Node>> {
+    let real = |name: &str| std::fs::canonicalize(name).ok();
+    let wanted = real(filename)?;
+    let mut node = backing_of(overlay)?;
+    while real(&node.filename()).as_ref() != Some(&wanted) {
+        node = backing_of(&node)?;
+    }
+    Some(node)
+}
+
+/// One run.
+struct Rebase<'r> {
+    overlay: &'r Backend,
+    new: Option<&'r Backend>,
+    /// The new backing file, if it is part of the old chain: only what lies above it can differ.
+    shared: Option<Arc<Node>>,
+    /// Differences are copied in aligned units of so many bytes.
+    unit: u64,
+    compress: bool,
+    /// First byte that no lane has claimed.
+    next: Mutex<u64>,
+    notice: &'r dyn Notice,
+}
+
+impl Rebase<'_> {
+    async fn lane(&self) -> Result<()> {
+        while let Some(range) = self.claim().await? {
+            let len = range.end - range.start;
+            self.copy_piece(range).await?;
+            self.notice.copied(len);
+        }
+        Ok(())
+    }
+
+    /// The next range that may differ.
+    async fn claim(&self) -> Result<Option<Range<u64>>> {
+        let size = self.overlay.size();
+        let mut next = self.next.lock().await;
+        while *next < size {
+            let start = *next;
+            let (differs, end) = self.may_differ(start, size).await?;
+            if differs {
+                let piece = PIECE.max(self.unit);
+                let end = end.min((start / piece + 1).saturating_mul(piece));
+                *next = size.min(end.next_multiple_of(self.unit));
+                return Ok(Some(start / self.unit * self.unit..*next));
+            }
+            // A unit that is known in part is looked at as a whole.
+            let whole = if end == size { size } else { end / self.unit * self.unit };
+            if whole <= start {
+                *next = size.min(start / self.unit * self.unit + self.unit);
+                return Ok(Some(start / self.unit * self.unit..*next));
+            }
+            *next = whole;
+            self.notice.copied(whole - start);
+        }
+        Ok(None)
+    }
+
+    /// Whether the first run from `start` on may show something else through the new backing file, and
+    /// where that run ends.
+    async fn may_differ(&self, start: u64, size: u64) -> Result<(bool, u64)> {
+        let top = self.overlay.block_status(start, size - start, false).await?;
+        let end = start + top.len;
+        if top.status.contains(Status::ALLOCATED) {
+            return Ok((false, end));
+        }
+        let Some(shared) = &self.shared else { return Ok((true, end)) };
+        let above = self.overlay.status_above(Some(shared), start, top.len, false).await?;
+        let is_above = above.extent.status.contains(Status::ALLOCATED);
+        // Behind its end the layer above decides, although nothing is allocated there.
+        let differs = is_above || start >= shared.size();
+        let end = start + above.extent.len;
+        Ok((differs, if start < shared.size() { end.min(shared.size()) } else { end }))
+    }
+
+    async fn copy_piece(&self, range: Range<u64>) -> Result<()> {
+        let old_is_zero = is_known_zero(Some(self.overlay), &range).await?;
+        let new_is_zero = is_known_zero(self.new, &range).await?;
+        if old_is_zero && new_is_zero {
+            return Ok(());
+        }
+        let old = read(Some(self.overlay).filter(|_| !old_is_zero), &range).await?;
+        let new = read(self.new.filter(|_| !new_is_zero), &range).await?;
+        let old = old.freeze();
+        let unit = self.unit.as_usize();
+        let mut run: Option<Range<usize>> = None;
+        let mut at = 0;
+        while at < old.len() {
+            let end = old.len().min(at + unit);
+            let same = old.get(at..end) == new.get(at..end);
+            if !same
+                && let Some(run) = &mut run
+                && !self.compress
+            {
+                run.end = end;
+            } else {
+                if let Some(run) = run.take() {
+                    self.copy_run(range.start, &old, run).await?;
+                }
+                run = (!same).then_some(at..end);
+            }
+            at = end;
+        }
+        match run {
+            Some(run) => self.copy_run(range.start, &old, run).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what the old chain shows in `run`, relative to `start`.
+    async fn copy_run(&self, start: u64, old: &IoBuf, run: Range<usize>) -> Result<()> {
+        let offset = start + run.start as u64;
+        let data = old.slice(run);
+        if is_zero(&data) {
+            let len = data.len() as u64;
+            self.overlay.write_zeroes(offset, len, WriteFlags::empty()).await?;
+        } else if self.compress {
+            self.overlay.write_compressed(offset, data).await?;
+        } else {
+            self.overlay.write(offset, data, WriteFlags::empty()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether block status alone tells that `image` shows zeroes in all of `range`; no image shows only
+/// zeroes, and neither does one behind its end show anything else.
+async fn is_known_zero(image: Option<&Backend>, range: &Range<u64>) -> Result<bool> {
+    let Some(image) = image else { return Ok(true) };
+    let end = range.end.min(image.size());
+    let mut at = range.start;
+    while at < end {
+        let status = image.status_above(None, at, end - at, true).await?.extent;
+        if !status.status.contains(Status::ZERO) {
+            return Ok(false);
+        }
+        at += status.len.max(1);
+    }
+    Ok(true)
+}
+
+/// What `image` shows in `range`: zeroes behind its end, or without an image.
+async fn read(image: Option<&Backend>, range: &Range<u64>) -> Result<IoBufMut> {
+    let len = (range.end - range.start).as_usize();
+    let Some(image) = image else { return Ok(IoBufMut::zeroed(len)) };
+    let present = image.size().clamp(range.start, range.end) - range.start;
+    let data = if present > 0 {
+        image.read(range.start, IoBufMut::new(present.as_usize())).await?
+    } else {
+        IoBufMut::new(0)
+    };
+    if data.len() == len {
+        return Ok(data);
+    }
+    let mut whole = IoBufMut::zeroed(len);
+    whole.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
+    Ok(whole)
+}

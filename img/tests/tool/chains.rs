@@ -1,0 +1,112 @@
+//! `snapshot`, `commit` and `rebase` on qcow2 images, side by side with the reference.
+
+use crate::scratch::Scratch;
+
+const MIB: u64 = 1 << 20;
+
+/// `top.qcow2` over `mid.qcow2` over `base.qcow2`, each with data of its own, and what it shows as
+/// `want.raw`.
+fn chain() -> Scratch {
+    let scratch = Scratch::new();
+    scratch.sparse("base.raw", 6 * MIB, &[(0, 1 << 20), (4 * MIB, 100_000)]);
+    scratch.sparse("mid.raw", 6 * MIB, &[(0, 300_000), (4 * MIB, 100_000), (5 * MIB, 4096)]);
+    scratch.sparse("want.raw", 8 * MIB, &[(0, 300_000), (5 * MIB, 4096), (7 * MIB + 512, 512)]);
+    scratch.ok(&["convert", "-O", "qcow2", "base.raw", "base.qcow2"]);
+    for (from, below, name) in
+        [("mid.raw", "base.qcow2", "mid.qcow2"), ("want.raw", "mid.qcow2", "top.qcow2")]
+    {
+        scratch.ok(&["convert", "-O", "qcow2", "-B", below, "-F", "qcow2", from, name]);
+    }
+    scratch.ok(&["create", "-q", "-f", "qcow2", "-b", "top.qcow2", "-F", "qcow2", "leaf.qcow2"]);
+    scratch
+}
+
+fn shows(scratch: &Scratch, image: &str, raw: &str) {
+    scratch.ok(&["check", "-q", image]);
+    scratch.ok(&["compare", "-q", "-f", "qcow2", "-F", "raw", image, raw]);
+}
+
+#[test]
+fn a_commit_moves_the_data_down_and_empties_the_overlay() {
+    let scratch = chain();
+    assert_eq!(scratch.ok(&["commit", "top.qcow2"]), "Image committed.\n");
+    for image in ["mid.qcow2", "top.qcow2"] {
+        shows(&scratch, image, "want.raw");
+    }
+    assert!(!scratch.ok(&["map", "top.qcow2"]).contains("top.qcow2"));
+    scratch.same(&["map", "--output=json", "top.qcow2"]);
+}
+
+#[test]
+fn a_commit_to_a_base_further_down_keeps_the_overlay() {
+    let scratch = chain();
+    let before = scratch.content("top.qcow2");
+    scratch.ok(&["commit", "-q", "-b", "base.qcow2", "top.qcow2"]);
+    shows(&scratch, "base.qcow2", "want.raw");
+    assert!(scratch.content("top.qcow2") == before);
+    let line = scratch.fails(1, &["commit", "-b", "none.qcow2", "top.qcow2"]);
+    assert!(line.contains("'none.qcow2' is not in the backing chain"), "{line}");
+    let line = scratch.fails(1, &["commit", "base.qcow2"]);
+    assert!(line.contains("no backing file"), "{line}");
+}
+
+#[test]
+fn a_rebased_image_shows_the_same() {
+    let scratch = chain();
+    scratch.sparse("other.raw", 9 * MIB, &[(MIB / 2, 2 << 20), (6 * MIB, 3 << 20)]);
+    scratch.ok(&["convert", "-O", "qcow2", "other.raw", "other.qcow2"]);
+    for backing in ["base.qcow2", "other.qcow2", "mid.qcow2"] {
+        assert_eq!(scratch.ok(&["rebase", "-b", backing, "-F", "qcow2", "top.qcow2"]), "");
+        shows(&scratch, "top.qcow2", "want.raw");
+        scratch.same(&["info", "top.qcow2"]);
+    }
+    scratch.ok(&["rebase", "-c", "-b", "", "top.qcow2"]);
+    assert!(!scratch.ok(&["info", "top.qcow2"]).contains("backing"));
+    shows(&scratch, "top.qcow2", "want.raw");
+    shows(&scratch, "leaf.qcow2", "want.raw");
+}
+
+#[test]
+fn an_unsafe_rebase_changes_the_name_only() {
+    let scratch = chain();
+    scratch.ok(&["rebase", "-u", "-b", "gone.qcow2", "-F", "qcow2", "top.qcow2"]);
+    assert!(scratch.ok(&["info", "top.qcow2"]).contains("backing file: gone.qcow2\n"));
+    scratch.fails(1, &["rebase", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2"]);
+    scratch.ok(&["rebase", "-u", "-b", "mid.qcow2", "-F", "qcow2", "top.qcow2"]);
+    shows(&scratch, "top.qcow2", "want.raw");
+    for args in [&["rebase", "top.qcow2"][..], &["rebase", "-b", "base.qcow2", "top.qcow2"]] {
+        scratch.fails(1, args);
+    }
+}
+
+#[test]
+fn snapshots_are_listed_copied_and_applied_like_the_reference_does() {
+    let scratch = chain();
+    assert_eq!(scratch.ok(&["snapshot", "-l", "top.qcow2"]), "");
+    scratch.ok(&["snapshot", "-c", "first", "top.qcow2"]);
+    scratch.ok(&["rebase", "-b", "", "top.qcow2"]);
+    scratch.ok(&["snapshot", "-c", "a name with spaces", "top.qcow2"]);
+    scratch.same(&["snapshot", "-l", "top.qcow2"]);
+    scratch.same(&["info", "--output=json", "top.qcow2"]);
+    for key in ["2", "a name with spaces", "snapshot.id=2", "snapshot.name=first,snapshot.id=1"] {
+        scratch.ok(&["convert", "-l", key, "-O", "raw", "top.qcow2", "copy.raw"]);
+        if key != "snapshot.name=first,snapshot.id=1" {
+            scratch.ok(&["compare", "-q", "-f", "raw", "-F", "raw", "copy.raw", "want.raw"]);
+        }
+    }
+    scratch.ok(&["snapshot", "-a", "a name with spaces", "top.qcow2"]);
+    shows(&scratch, "top.qcow2", "want.raw");
+    scratch.ok(&["snapshot", "-d", "first", "top.qcow2"]);
+    scratch.same(&["check", "top.qcow2"]);
+    scratch.same(&["snapshot", "-l", "top.qcow2"]);
+    for args in [
+        &["snapshot", "-a", "first", "top.qcow2"][..],
+        &["snapshot", "-d", "first", "top.qcow2"],
+        &["convert", "-l", "first", "-O", "raw", "top.qcow2", "copy.raw"],
+        &["convert", "-l", "snapshot.uuid=1", "-O", "raw", "top.qcow2", "copy.raw"],
+        &["snapshot", "-l", "-c", "x", "top.qcow2"],
+        &["snapshot", "-c", "x", "-f", "raw", "base.raw"],
+    ] {
+        scratch.fails(1, args);
+    }
+}
