@@ -467,7 +467,7 @@ pub trait Driver: Send + Sync + 'static {
 
     /// The persistent bitmaps.
     fn bitmaps(&self) -> DriverFuture<'_, Vec<BitmapInfo>> {
-        Box::pin(async { Ok(Vec::new()) })
+        unsupported(self.info().name, "persistent bitmaps are not supported")
     }
 
     /// Content of a persistent bitmap.

@@ -110,3 +110,73 @@ fn snapshots_are_listed_copied_and_applied_like_the_reference_does() {
         scratch.fails(1, args);
     }
 }
+
+#[test]
+fn bitmaps_record_changes_merge_and_go_along() {
+    let scratch = chain();
+    for args in [
+        &["--add", "top.qcow2", "daily"][..],
+        &["--add", "--disable", "-g", "4k", "top.qcow2", "sum"],
+        &["--add", "-g", "1M", "base.qcow2", "other"],
+    ] {
+        assert_eq!(scratch.ok(&[&["bitmap"][..], args].concat()), "");
+    }
+    scratch.same(&["info", "--output=json", "top.qcow2"]);
+    // Everything that is allocated is written, and so recorded.
+    scratch.ok(&["convert", "-n", "-O", "qcow2", "want.raw", "top.qcow2"]);
+    scratch.ok(&["bitmap", "--merge", "daily", "--clear", "--merge", "daily", "top.qcow2", "sum"]);
+    scratch.ok(&["resize", "-q", "top.qcow2", "9M"]);
+    scratch.same(&["info", "--output=json", "top.qcow2"]);
+    scratch.same(&["check", "top.qcow2"]);
+    scratch.same(&["measure", "-O", "qcow2", "top.qcow2"]);
+    scratch.ok(&["convert", "--bitmaps", "-O", "qcow2", "top.qcow2", "copy.qcow2"]);
+    scratch.same(&["info", "copy.qcow2"]);
+    scratch.same(&["check", "copy.qcow2"]);
+    for args in [
+        &["--add", "top.qcow2", "daily"][..],
+        &["--remove", "top.qcow2", "none"],
+        &["--add", "-g", "1000", "top.qcow2", "x"],
+        &["--clear", "-g", "4k", "top.qcow2", "sum"],
+        &["--merge", "none", "top.qcow2", "sum"],
+        &["--merge", "other", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2", "sum"],
+        &["--add", "-f", "raw", "base.raw", "x"],
+        &["top.qcow2", "sum"],
+    ] {
+        scratch.fails(1, &[&["bitmap"][..], args].concat());
+    }
+    scratch.ok(&["bitmap", "--remove-all", "top.qcow2"]);
+    assert!(!scratch.ok(&["info", "top.qcow2"]).contains("bitmaps"));
+    scratch.same(&["check", "top.qcow2"]);
+}
+
+#[test]
+fn amended_images_show_the_same() {
+    let scratch = chain();
+    for options in [
+        "lazy_refcounts=on",
+        "refcount_bits=64",
+        "refcount_bits=1,lazy_refcounts=off",
+        "compat=0.10,refcount_bits=16",
+        "compat=1.1,refcount_bits=32",
+    ] {
+        assert_eq!(scratch.ok(&["amend", "-o", options, "top.qcow2"]), "", "{options}");
+        shows(&scratch, "top.qcow2", "want.raw");
+        scratch.same(&["check", "top.qcow2"]);
+        scratch.same(&["info", "--output=json", "top.qcow2"]);
+    }
+    scratch.ok(&["amend", "-o", "size=12M", "top.qcow2"]);
+    scratch.same(&["info", "top.qcow2"]);
+    for options in [
+        "cluster_size=4k",
+        "compat=0.10",
+        "refcount_bits=3",
+        "backing_file=other.qcow2",
+        "data_file=x",
+        "data_file_raw=on",
+        "colour=red",
+    ] {
+        scratch.fails(1, &["amend", "-o", options, "top.qcow2"]);
+    }
+    scratch.fails(1, &["amend", "-f", "raw", "-o", "size=1M", "base.raw"]);
+    assert!(scratch.ok(&["amend", "-f", "qcow2", "-o", "help"]).starts_with("Amend options"));
+}

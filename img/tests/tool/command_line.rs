@@ -45,7 +45,7 @@ fn mistakes_get_one_line_and_status_1() {
     scratch.sparse("a.raw", 1 << 20, &[]);
     for (args, words) in [
         (&[][..], "no command"),
-        (&["frobnicate"], "commands are bench, "),
+        (&["frobnicate"], "commands are amend, bench, "),
         (&["info"], "<FILE>; see 'qemu-img info --help'"),
         (&["info", "a.raw", "b.raw"], "'b.raw'"),
         (&["info", "-Z", "a.raw"], "'-Z'"),

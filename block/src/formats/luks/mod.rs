@@ -10,7 +10,8 @@ use std::sync::Arc;
 use options::{CreateOptions, LuksOptions};
 
 use crate::buf::{IoBuf, IoBufMut};
-pub(crate) use crate::crypto::luks::{AmendOptions, Area, DEFAULT_MAX_ITERATIONS, Header, Volume, is_luks};
+pub(crate) use crate::crypto::luks::AmendOptions;
+use crate::crypto::luks::{Area, DEFAULT_MAX_ITERATIONS, Header, Volume, is_luks};
 use crate::crypto::{EncryptedData, SectorCipher};
 use crate::driver::{
     Driver, DriverFuture, DriverInfo, DriverKind, FormatInfo, Limits, Resize, Role, WriteFlags,

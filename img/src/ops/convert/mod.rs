@@ -224,6 +224,10 @@ async fn copy(
     };
     let target = prepared.spec.open_with(graph, &access, prepared.options.clone()).await?;
     let copied = async {
+        if request.bitmaps != Bitmaps::None {
+            // Finds out now whether the target can have any.
+            graph.bitmaps(&target.node()).await?;
+        }
         if target.size() < sources.size() {
             return Err(Error::Usage(format!(
                 "the target is too small: it has {} bytes, the source {}",
