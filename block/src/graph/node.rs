@@ -297,10 +297,7 @@ impl Node {
         }
         let limits = self.driver.limits();
         let align = u64::from(limits.write_zeroes_alignment.max(limits.request_alignment).max(1));
-        let max = match limits.max_write_zeroes {
-            0 => !(align - 1),
-            max => (max & !(align - 1)).max(align),
-        };
+        let max = longest_piece(limits.max_write_zeroes, align);
         for (offset, len) in aligned_pieces(offset, len, align, max) {
             let padded = u64::from(limits.request_alignment.max(1));
             self.event(Event::PwritevZero).await;
@@ -353,10 +350,7 @@ impl Node {
         let end =
             if offset + len == self.size() { offset + len } else { (offset + len) / align * align };
         let best = u64::from(limits.discard_alignment.max(1)).max(align);
-        let max = match limits.max_discard {
-            0 => !(best - 1),
-            max => (max & !(best - 1)).max(best),
-        };
+        let max = longest_piece(limits.max_discard, best);
         for (offset, len) in aligned_pieces(start, end.saturating_sub(start), best, max) {
             match self.driver.discard(offset, len).await {
                 // Discarding is advice.
@@ -469,8 +463,14 @@ pub(crate) fn rejoin(mut head: IoBufMut, tail: IoBufMut) -> IoBufMut {
     }
 }
 
+/// The longest piece of at most `max` bytes (0: any length) that keeps `align`, at least one unit.
+fn longest_piece(max: u64, align: u64) -> u64 {
+    let max = if max == 0 { u64::MAX } else { max };
+    (max / align * align).max(align)
+}
+
 /// Cuts a range into pieces that end at multiples of `align` and are at most `max` long: an unaligned
-/// head, aligned pieces, an unaligned tail. `align` is a power of two, `max` a multiple of it.
+/// head, aligned pieces, an unaligned tail. `max` is a multiple of `align`.
 fn aligned_pieces(offset: u64, len: u64, align: u64, max: u64) -> impl Iterator<Item = (u64, u64)> {
     let end = offset + len;
     let mut at = offset;
@@ -516,5 +516,9 @@ mod tests {
         assert_eq!(pieces, [(0, 8192), (8192, 8192)]);
         assert_eq!(aligned_pieces(10, 20, 4096, 4096).collect::<Vec<_>>(), [(10, 20)]);
         assert_eq!(aligned_pieces(0, 0, 4096, 4096).count(), 0);
+        let pieces: Vec<_> = aligned_pieces(1000, 2600, 1500, longest_piece(1600, 1500)).collect();
+        assert_eq!(pieces, [(1000, 500), (1500, 1500), (3000, 600)]);
+        assert_eq!(longest_piece(0, 4096), u64::MAX - 4095);
+        assert_eq!(longest_piece(100, 4096), 4096);
     }
 }

@@ -251,6 +251,13 @@ fn blkdebug_fails_what_its_rules_say() {
         &[limits, "write 1 1", "write -z 0 1M", "write -P 3 100 100k", "read -P 3 100 100k"],
         "",
     );
+    let odd = "open -o driver=raw,file.driver=blkdebug,file.image.filename=a.raw,\
+        file.align=512,file.opt-write-zero=3k,file.max-write-zero=6k,file.opt-discard=5k";
+    same(
+        &[RAW],
+        &[odd, "write -P 4 0 1M", "write -z 700 100k", "discard 1 200k", "read -P 4 300k 4k"],
+        "",
+    );
 }
 
 #[test]

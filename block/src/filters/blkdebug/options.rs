@@ -187,6 +187,9 @@ impl BlkdebugOptions {
     /// The limits that the options name.
     pub(super) fn limits(&self) -> Result<PretendedLimits> {
         let align = alignment("align", self.align, 1)?;
+        if let Some(align) = align.filter(|align| !align.is_power_of_two()) {
+            return Err(invalid("align", align.into(), "a power of two"));
+        }
         let unit = u64::from(align.unwrap_or(1));
         let max_transfer = multiple("max-transfer", self.max_transfer, unit)?;
         let opt_write_zero = alignment("opt-write-zero", self.opt_write_zero, unit)?;
@@ -220,15 +223,15 @@ impl BlkdebugOptions {
     }
 }
 
-/// A power of two that is a multiple of `unit`; 0 is none.
+/// A multiple of `unit`; 0 is none.
 fn alignment(name: &str, size: Option<Size>, unit: u64) -> Result<Option<u32>> {
     let Some(Size(size)) = size.filter(|size| size.0 != 0) else { return Ok(None) };
     u32::try_from(size)
         .ok()
-        .filter(|align| align.is_power_of_two() && size.is_multiple_of(unit) && *align <= 1 << 30)
+        .filter(|align| size.is_multiple_of(unit) && *align <= 1 << 30)
         .map(Some)
         .ok_or_else(|| {
-            let expected = format!("a power of two up to 1G and a multiple of {unit}");
+            let expected = format!("a multiple of {unit} up to 1G");
             OptionError::invalid(name, &size.into(), expected).into()
         })
 }
