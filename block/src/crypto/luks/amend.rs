@@ -18,7 +18,7 @@ const DEFAULT_ITER_TIME: u64 = 2000;
 
 option_words! {
     /// What key slots are to become.
-    pub(crate) enum State {
+    pub enum SlotState {
         /// In use, with a new passphrase.
         Active = "active",
         /// Erased.
@@ -28,9 +28,10 @@ option_words! {
 
 options! {
     /// Options that change key slots.
+    #[derive(Default)]
     pub(crate) struct AmendOptions {
         /// New state of the key slots: active or inactive
-        "state" => state: Option<State>,
+        "state" => state: Option<SlotState>,
         /// ID of the secret with the passphrase of a slot that becomes active
         "new-secret" => new_secret: Option<String>,
         /// ID of the secret with the passphrase of the slots that become inactive
@@ -67,8 +68,8 @@ impl Volume {
             slot => slot,
         };
         match options.state.ok_or_else(|| missing("state"))? {
-            State::Active => self.activate(secrets, options, slot, force).await,
-            State::Inactive => self.deactivate(secrets, options, slot, force).await,
+            SlotState::Active => self.activate(secrets, options, slot, force).await,
+            SlotState::Inactive => self.deactivate(secrets, options, slot, force).await,
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub(crate) use amend::AmendOptions;
+pub(crate) use amend::{AmendOptions, SlotState};
 pub(crate) use header::{Header, is_luks};
 pub(crate) use volume::{Area, DEFAULT_MAX_ITERATIONS, NewVolume};
 

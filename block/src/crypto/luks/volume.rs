@@ -233,9 +233,8 @@ impl NewVolume {
     }
 
     /// Writes header and key material with a new master key that `passphrase` gives access to, the
-    /// header last and durably. What is between them is not written. Returns the cipher of the
-    /// payload.
-    pub(crate) async fn format(&self, area: &Area, passphrase: &Secret) -> Result<SectorCipher> {
+    /// header last and durably. What is between them is not written.
+    pub(crate) async fn format(&self, area: &Area, passphrase: &Secret) -> Result<()> {
         self.spec.check().map_err(|error| {
             Error::unsupported(area.node.label(), format!("cannot encrypt: {error}"))
         })?;
@@ -280,8 +279,6 @@ impl NewVolume {
         })?;
         area.node.flush().await?;
         area.write(0, &header.serialise()).await?;
-        area.node.flush().await?;
-        SectorCipher::new(self.spec, &key)
-            .map_err(|error| Error::unsupported(area.node.label(), error.to_string()))
+        area.node.flush().await
     }
 }

@@ -52,7 +52,7 @@ impl NewImage {
         let how = Resize { exact: false, prealloc: self.prealloc, zero_new: false };
         file.resize(self.file_size, how).await?;
         let area = Area { node: file.node(), offset: 0, len: self.volume.header_len() };
-        self.volume.format(&area, passphrase).await.map(drop)
+        self.volume.format(&area, passphrase).await
     }
 }
 

@@ -69,7 +69,7 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
             "its payload begins at byte {payload_offset}, beyond the end of the file at {}",
             file.size()
         );
-        return Err(Error::corrupt(context.label(), detail));
+        return Err(Error::corrupt(file.node().label(), detail));
     }
     let state = match &options.key_secret {
         _ if context.flags().no_io => State::Locked(header),
@@ -80,7 +80,9 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
         }
         None => {
             let missing = OptionError::Missing { name: "key-secret".to_owned() };
-            return Err(Error::from(missing).context(format!("'{}' is encrypted", context.label())));
+            return Err(
+                Error::from(missing).context(format!("'{}' is encrypted", file.node().label()))
+            );
         }
     };
     Ok(Box::new(Luks { file, payload_offset, detached, state }))

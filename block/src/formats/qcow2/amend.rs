@@ -14,8 +14,10 @@ use super::image::Image;
 use super::map::{MAX_RUNS, Place};
 use super::remap::Change;
 use super::snapshot;
+use crate::crypto::luks::{self, SlotState};
 use crate::driver::Resize;
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::options;
 use crate::options::{Dict, OptionError, Size};
 
@@ -41,6 +43,30 @@ options! {
         "lazy_refcounts" => lazy_refcounts: Option<bool>,
         /// Bits of a refcount: 1, 2, 4, 8, 16, 32 or 64
         "refcount_bits" => refcount_bits: Option<u64>,
+        /// New state of key slots of the encryption: active or inactive
+        "encrypt.state" => encrypt_state: Option<SlotState>,
+        /// ID of the secret with the passphrase of a slot that becomes active
+        "encrypt.new-secret" => encrypt_new_secret: Option<String>,
+        /// ID of the secret with the passphrase of the slots that become inactive
+        "encrypt.old-secret" => encrypt_old_secret: Option<String>,
+        /// The key slot, 0 to 7
+        "encrypt.keyslot" => encrypt_keyslot: Option<u32>,
+        /// Milliseconds to spend on key derivation (default: 2000)
+        "encrypt.iter-time" => encrypt_iter_time: Option<u64>,
+    }
+}
+
+impl AmendOptions {
+    /// What is to change about key slots, if anything.
+    fn key_slots(&self) -> Option<luks::AmendOptions> {
+        let slots = luks::AmendOptions {
+            state: self.encrypt_state,
+            new_secret: self.encrypt_new_secret.clone(),
+            old_secret: self.encrypt_old_secret.clone(),
+            keyslot: self.encrypt_keyslot,
+            iter_time: self.encrypt_iter_time,
+        };
+        (slots != luks::AmendOptions::default()).then_some(slots)
     }
 }
 
@@ -127,16 +153,25 @@ fn check_version_2(options: &AmendOptions, header: &Header, refcount_order: u32)
 }
 
 impl Image {
-    /// Amends the image. Where its version or refcounts change it must be closed afterwards, and can
+    /// Amends the image; secrets are in `graph`, and with `force` key slots may be lost. Where its version or refcounts change it must be closed afterwards, and can
     /// no longer be written to.
-    pub(super) async fn amend(self: &Arc<Image>, mut options: Dict) -> Result<()> {
+    pub(super) async fn amend(
+        self: &Arc<Image>,
+        graph: &Graph,
+        mut options: Dict,
+        force: bool,
+    ) -> Result<()> {
         let amend = AmendOptions::take(&mut options)?;
         options::reject_leftovers(&options, "amendment of format 'qcow2'", &[AmendOptions::TABLE])?;
         self.check_sound()?;
         let header = self.header.lock().clone();
         let plan = Plan::new(&amend, &header)?;
+        let key_slots = amend.key_slots();
         if plan.version < header.version {
             self.check_snapshots_for_version_2().await?;
+        }
+        if let Some(key_slots) = key_slots {
+            self.amend_key_slots(graph, &key_slots, force).await?;
         }
         if plan.version > header.version {
             self.upgrade().await?;

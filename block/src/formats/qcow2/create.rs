@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use super::Qcow2;
-use super::create_options::{CreateOptions, NewImage};
+use super::create_options::{CreateOptions, NewCrypt, NewEncryption, NewImage};
+use super::extension::CryptoExtension;
 use super::geometry::Geometry;
 use super::header::{Header, MAX_REFTABLE_BYTES};
 use super::refcount::Codec;
 use crate::buf::IoBuf;
+use crate::crypto::luks::Area;
 use crate::driver::{DriverFuture, Perm, Prealloc, Resize, WriteFlags};
 use crate::error::{Error, Result};
 use crate::formats::new_file::{Created, FileName, USED, open_file};
@@ -23,31 +25,42 @@ use crate::options::{Dict, OptionError};
 const PIECE: u64 = 1 << 20;
 
 /// Where the tables of a new image lie. All of them follow each other without gaps: the header, the
-/// refcount table, the refcount blocks and the L1 table.
+/// refcount table, the refcount blocks, the L1 table and the encryption header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Layout {
     reftable_clusters: u64,
     refblocks: u64,
     l1_offset: u64,
     l1_bytes: u64,
+    crypto_offset: u64,
+    crypto_bytes: u64,
     /// Clusters in use.
     clusters: u64,
 }
 
 impl Layout {
-    fn new(geometry: &Geometry, l1_entries: u64) -> Layout {
+    fn new(geometry: &Geometry, l1_entries: u64, crypto_bytes: u64) -> Layout {
         let l1_bytes = l1_entries * 8;
         let l1_clusters = geometry.clusters(l1_bytes);
+        let crypto_clusters = geometry.clusters(crypto_bytes);
         let per_block = 1 << geometry.refblock_bits();
         let (mut reftable_clusters, mut refblocks) = (1, 1);
         // Both grow only, and each by less than what it describes: this ends.
         loop {
-            let clusters = 1 + reftable_clusters + refblocks + l1_clusters;
+            let clusters = 1 + reftable_clusters + refblocks + l1_clusters + crypto_clusters;
             let blocks = clusters.div_ceil(per_block);
             let table = geometry.clusters(blocks * 8);
             if (table, blocks) == (reftable_clusters, refblocks) {
-                let l1_offset = (clusters - l1_clusters) << geometry.cluster_bits;
-                return Layout { reftable_clusters, refblocks, l1_offset, l1_bytes, clusters };
+                let crypto_cluster = clusters - crypto_clusters;
+                return Layout {
+                    reftable_clusters,
+                    refblocks,
+                    l1_offset: (crypto_cluster - l1_clusters) << geometry.cluster_bits,
+                    l1_bytes,
+                    crypto_offset: crypto_cluster << geometry.cluster_bits,
+                    crypto_bytes,
+                    clusters,
+                };
             }
             (reftable_clusters, refblocks) = (table, blocks);
         }
@@ -55,7 +68,10 @@ impl Layout {
 
     /// Length of the file in bytes.
     fn end(&self) -> u64 {
-        self.l1_offset + self.l1_bytes
+        match self.crypto_bytes {
+            0 => self.l1_offset + self.l1_bytes,
+            bytes => self.crypto_offset + bytes,
+        }
     }
 }
 
@@ -79,11 +95,11 @@ async fn put_zeroes(file: &Backend, offset: u64, len: u64) -> Result<()> {
 }
 
 /// Writes an image in which nothing is allocated.
-async fn write_tables(file: &Backend, image: &NewImage) -> Result<()> {
+async fn write_tables(graph: &Graph, file: &Backend, image: &NewImage) -> Result<()> {
     let label = file.node().label();
     let mut header = image.header();
     let geometry = Geometry::of(&header);
-    let layout = Layout::new(&geometry, image.l1_entries());
+    let layout = image_layout(image);
     let cluster_size = geometry.cluster_size();
     if layout.reftable_clusters * cluster_size > MAX_REFTABLE_BYTES {
         return Err(Error::Option(OptionError::Conflict {
@@ -95,6 +111,9 @@ async fn write_tables(file: &Backend, image: &NewImage) -> Result<()> {
     header.reftable_clusters = to_u32(layout.reftable_clusters, &label)?;
     header.l1_offset = layout.l1_offset;
     header.l1_size = to_u32(layout.l1_bytes / 8, &label)?;
+    if let Some(CryptoExtension { offset, .. }) = &mut header.extensions.crypto {
+        *offset = layout.crypto_offset;
+    }
     let first = first_cluster(&header, &label)?;
 
     // What was in the file before must not be taken for an image meanwhile.
@@ -117,9 +136,25 @@ async fn write_tables(file: &Backend, image: &NewImage) -> Result<()> {
         put(file, blocks_offset + number * cluster_size, &block).await?;
     }
     put_zeroes(file, layout.l1_offset, layout.l1_bytes).await?;
+    write_encryption(graph, file, image, &layout).await?;
     file.flush().await?;
     put(file, 0, &first).await?;
     file.flush().await
+}
+
+/// Makes the encryption header, if there is to be one.
+async fn write_encryption(
+    graph: &Graph,
+    file: &Backend,
+    image: &NewImage,
+    layout: &Layout,
+) -> Result<()> {
+    let Some(encryption) = &image.encryption else { return Ok(()) };
+    let NewCrypt::Luks(volume) = &encryption.kind else { return Ok(()) };
+    let passphrase = graph.secrets().find(encryption.key_secret()?)?;
+    let (offset, len) = (layout.crypto_offset, layout.crypto_bytes);
+    put_zeroes(file, offset, len).await?;
+    volume.format(&Area { node: file.node(), offset, len }, &passphrase).await
 }
 
 /// The first cluster of an image with this header.
@@ -150,7 +185,7 @@ pub async fn format_node(
 ) -> Result<()> {
     let options = CreateOptions::parse(options, "format 'qcow2'")?;
     let image = NewImage::new(&options)?;
-    refuse_encryption(&options)?;
+    check_secret(graph, &image)?;
     write_image(graph, file, data_file, &image).await
 }
 
@@ -170,7 +205,7 @@ async fn write_image(
         _ => {}
     }
     let old_size = file.size();
-    write_tables(file, image).await?;
+    write_tables(graph, file, image).await?;
     if old_size > file_end(image) {
         // A regular file sheds what it held before; a device keeps its size.
         let how = Resize { exact: false, ..Resize::default() };
@@ -193,7 +228,12 @@ async fn write_image(
 }
 
 fn file_end(image: &NewImage) -> u64 {
-    Layout::new(&Geometry::of(&image.header()), image.l1_entries()).end()
+    image_layout(image).end()
+}
+
+fn image_layout(image: &NewImage) -> Layout {
+    let crypto_bytes = image.encryption.as_ref().map_or(0, NewEncryption::header_len);
+    Layout::new(&Geometry::of(&image.header()), image.l1_entries(), crypto_bytes)
 }
 
 /// Opens the new image and allocates all of the virtual disk.
@@ -208,6 +248,9 @@ async fn preallocate(
     options.insert("file", file.node().name());
     if let Some(data_file) = data_file {
         options.insert("data-file", data_file.node().name());
+    }
+    if let Some(encryption) = &image.encryption {
+        options.insert("encrypt.key-secret", encryption.key_secret()?);
     }
     // The image is the only user that writes for now.
     let users = [Some(file), data_file];
@@ -232,12 +275,12 @@ async fn preallocate_opened(graph: &Arc<Graph>, options: Dict, image: &NewImage)
     result.and(user.close().await)
 }
 
-/// Fails if the options ask for encryption.
-pub(super) fn refuse_encryption(options: &CreateOptions) -> Result<()> {
-    if options.wants_encryption() {
-        return Err(Error::unsupported("qcow2", "encrypted images cannot be created yet"));
+/// Fails if the image is to be encrypted and there is no key.
+fn check_secret(graph: &Graph, image: &NewImage) -> Result<()> {
+    match &image.encryption {
+        Some(encryption) => graph.secrets().find(encryption.key_secret()?).map(drop),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Creates an image: `DriverInfo::create` of qcow2. Options that the format does not know go to the
@@ -250,7 +293,7 @@ pub(crate) fn create<'a>(
     Box::pin(async move {
         let own = CreateOptions::take(&mut options)?;
         let image = NewImage::new(&own)?;
-        refuse_encryption(&own)?;
+        check_secret(graph, &image)?;
         // Nothing is created if the header cannot hold the names.
         first_cluster(&image.header(), filename)?;
         let mut protocol_options = options;
@@ -308,7 +351,7 @@ mod tests {
             external_data: false,
             zero_flag: true,
         };
-        Layout::new(&geometry, l1_entries)
+        Layout::new(&geometry, l1_entries, 0)
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! Creation options of qcow2 images: their description, and the rules by which they go together.
 
-use super::extension::Extensions;
+use super::crypt::EncryptFormat;
+use super::extension::{CryptoExtension, Extensions};
 use super::feature::{Autoclear, Compatible, Incompatible};
 use super::header::{
-    Compression, Header, MAX_CLUSTER_BITS, MAX_L1_BYTES, MIN_CLUSTER_BITS, MIN_EXTENDED_L2_BITS,
+    Compression, Encryption, Header, MAX_CLUSTER_BITS, MAX_L1_BYTES, MIN_CLUSTER_BITS,
+    MIN_EXTENDED_L2_BITS,
 };
+use crate::crypto::luks::NewVolume;
+use crate::crypto::{CipherAlg, CipherMode, HashAlg, IvGenAlg, VolumeOptions};
 use crate::driver::Prealloc;
+use crate::error::Result;
 use crate::options::{OptionError, Size};
 use crate::{option_words, options};
 
@@ -65,19 +70,19 @@ options! {
         /// Encrypt with the old AES scheme
         "encryption" => encryption: bool = "off" [deprecated "use encrypt.format=luks"],
         /// How to encrypt: aes (old and weak) or luks
-        "encrypt.format" => encrypt_format: Option<String>,
+        "encrypt.format" => encrypt_format: Option<EncryptFormat>,
         /// ID of the secret that holds the AES key or LUKS passphrase
         "encrypt.key-secret" => encrypt_key_secret: Option<String>,
         /// Cipher algorithm
-        "encrypt.cipher-alg" => encrypt_cipher_alg: Option<String>,
+        "encrypt.cipher-alg" => encrypt_cipher_alg: Option<CipherAlg>,
         /// Cipher mode
-        "encrypt.cipher-mode" => encrypt_cipher_mode: Option<String>,
+        "encrypt.cipher-mode" => encrypt_cipher_mode: Option<CipherMode>,
         /// Generator of initialisation vectors
-        "encrypt.ivgen-alg" => encrypt_ivgen_alg: Option<String>,
+        "encrypt.ivgen-alg" => encrypt_ivgen_alg: Option<IvGenAlg>,
         /// Hash algorithm of the generator of initialisation vectors
-        "encrypt.ivgen-hash-alg" => encrypt_ivgen_hash_alg: Option<String>,
+        "encrypt.ivgen-hash-alg" => encrypt_ivgen_hash_alg: Option<HashAlg>,
         /// Hash algorithm of the key derivation
-        "encrypt.hash-alg" => encrypt_hash_alg: Option<String>,
+        "encrypt.hash-alg" => encrypt_hash_alg: Option<HashAlg>,
         /// Milliseconds to spend on key derivation
         "encrypt.iter-time" => encrypt_iter_time: Option<u64>,
         /// Unit of allocation: a power of two from 512 bytes to 2M
@@ -107,8 +112,41 @@ options! {
     }
 }
 
+/// How a new image is to be encrypted.
+#[derive(Clone, Debug)]
+pub(crate) enum NewCrypt {
+    /// With the old scheme.
+    Aes,
+    /// With LUKS.
+    Luks(NewVolume),
+}
+
+/// The encryption of a new image.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEncryption {
+    pub(crate) kind: NewCrypt,
+    /// ID of the secret with the key.
+    key_secret: Option<String>,
+}
+
+impl NewEncryption {
+    /// ID of the secret with the key, which must be given.
+    pub(crate) fn key_secret(&self) -> Result<&str> {
+        let missing = || OptionError::Missing { name: "encrypt.key-secret".to_owned() };
+        Ok(self.key_secret.as_deref().ok_or_else(missing)?)
+    }
+
+    /// Length of the encryption header in bytes.
+    pub(crate) fn header_len(&self) -> u64 {
+        match &self.kind {
+            NewCrypt::Aes => 0,
+            NewCrypt::Luks(volume) => volume.header_len(),
+        }
+    }
+}
+
 /// A new image whose options agree with each other.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct NewImage {
     /// 2 or 3.
     pub(crate) version: u32,
@@ -124,6 +162,7 @@ pub struct NewImage {
     pub(crate) lazy_refcounts: bool,
     pub(crate) extended_l2: bool,
     pub(crate) prealloc: Prealloc,
+    pub(crate) encryption: Option<NewEncryption>,
 }
 
 fn conflict(name: &str, problem: &str) -> OptionError {
@@ -139,15 +178,42 @@ fn invalid(name: &str, value: impl ToString, expected: &str) -> OptionError {
 }
 
 impl CreateOptions {
-    /// Whether any option asks for encryption.
-    pub(crate) fn wants_encryption(&self) -> bool {
-        self.encryption || self.encrypt_format.is_some()
+    /// The encryption that the options ask for.
+    fn new_encryption(&self) -> Result<Option<NewEncryption>> {
+        let parts = VolumeOptions {
+            cipher_alg: self.encrypt_cipher_alg,
+            cipher_mode: self.encrypt_cipher_mode,
+            ivgen_alg: self.encrypt_ivgen_alg,
+            ivgen_hash_alg: self.encrypt_ivgen_hash_alg,
+            hash_alg: self.encrypt_hash_alg,
+            iter_time: self.encrypt_iter_time,
+        };
+        if self.encryption && self.encrypt_format.is_some() {
+            return Err(conflict("encryption", "and encrypt.format exclude each other").into());
+        }
+        let format = self.encrypt_format.or(self.encryption.then_some(EncryptFormat::Aes));
+        let Some(format) = format else {
+            if parts != VolumeOptions::default() || self.encrypt_key_secret.is_some() {
+                return Err(OptionError::Missing { name: "encrypt.format".to_owned() }.into());
+            }
+            return Ok(None);
+        };
+        let key_secret = self.encrypt_key_secret.clone();
+        let kind = match format {
+            EncryptFormat::Luks => NewCrypt::Luks(parts.volume("encrypt.", false)?),
+            EncryptFormat::Aes if parts != VolumeOptions::default() => {
+                let problem = "is 'aes', which has no other options than the key";
+                return Err(conflict("encrypt.format", problem).into());
+            }
+            EncryptFormat::Aes => NewCrypt::Aes,
+        };
+        Ok(Some(NewEncryption { kind, key_secret }))
     }
 }
 
 impl NewImage {
-    /// Checks the options against each other. Encryption is the caller's to refuse.
-    pub(crate) fn new(options: &CreateOptions) -> Result<NewImage, OptionError> {
+    /// Checks the options against each other.
+    pub(crate) fn new(options: &CreateOptions) -> Result<NewImage> {
         let size = options.size.ok_or_else(|| OptionError::Missing { name: "size".to_owned() })?;
         let size = size
             .0
@@ -189,6 +255,7 @@ impl NewImage {
             lazy_refcounts: options.lazy_refcounts,
             extended_l2: options.extended_l2,
             prealloc,
+            encryption: options.new_encryption()?,
         };
         image.check_version()?;
         image.check_combinations()?;
@@ -216,6 +283,9 @@ impl NewImage {
     fn check_combinations(&self) -> Result<(), OptionError> {
         if self.extended_l2 && self.cluster_bits < MIN_EXTENDED_L2_BITS {
             return Err(conflict("extended_l2", "needs a cluster_size of at least 16k"));
+        }
+        if self.data_file_raw && self.encryption.is_some() {
+            return Err(conflict("data_file_raw", "cannot be used with encryption"));
         }
         if self.data_file_raw && self.data_file.is_none() {
             return Err(conflict("data_file_raw", "needs a data_file"));
@@ -273,9 +343,19 @@ impl NewImage {
             autoclear,
             refcount_order: self.refcount_order,
             compression: self.compression,
+            encryption: match &self.encryption {
+                None => Encryption::None,
+                Some(NewEncryption { kind: NewCrypt::Aes, .. }) => Encryption::Aes,
+                Some(NewEncryption { kind: NewCrypt::Luks(_), .. }) => Encryption::Luks,
+            },
             extensions: Extensions {
                 backing_format: self.backing_format.clone(),
                 data_file: self.data_file.clone(),
+                // Its place is known when all is laid out.
+                crypto: match self.encryption.as_ref().map_or(0, NewEncryption::header_len) {
+                    0 => None,
+                    length => Some(CryptoExtension { offset: 0, length }),
+                },
                 ..Extensions::default()
             },
             ..Header::default()

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use super::amend::AmendOptions;
 use super::create_options::CreateOptions;
 use super::feature::{Autoclear, Incompatible};
-use super::header::{self, Encryption, Header, HeaderError, MAGIC};
+use super::header::{self, Header, HeaderError, MAGIC};
 use super::image::{Children, Image};
 use super::options::{Qcow2Options, Tuning};
-use super::{Qcow2, create, info, measure};
+use super::{Qcow2, create, crypt, info, measure};
 use crate::buf::{IoBuf, IoBufMut};
+use crate::crypto::SectorCipher;
 use crate::dirty_bitmap::{BitmapChange, BitmapInfo, DirtyBitmap};
 use crate::driver::{
     CheckReport, Driver, DriverFuture, DriverInfo, DriverKind, Extent, FormatInfo, Limits, Repair,
@@ -69,9 +70,7 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     if header.incompatible.contains(Incompatible::CORRUPT) && !flags.check {
         context.require_read_only("the image is marked as damaged; check and repair it first")?;
     }
-    if header.encryption != Encryption::None && !flags.no_io {
-        return Err(Error::unsupported(context.label(), "encrypted images are not supported"));
-    }
+    let crypt = crypt::open(context, &file, &header, &options).await?;
     let tuning = Tuning::new(&options, &header, flags)?;
     let data_file = open_data_file(context, &header).await?;
     let stored = header.backing_file.as_deref();
@@ -80,7 +79,7 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     let children = Children { file, data_file, backing };
     let read_only = context.flags().read_only;
     let unclean = header.incompatible.contains(Incompatible::DIRTY) && !read_only;
-    let image = Arc::new(Image::new(context.label(), header, children, tuning, read_only));
+    let image = Arc::new(Image::new(context.label(), header, children, crypt, tuning, read_only));
     if !flags.check && !flags.no_io {
         if unclean {
             image.recover().await?;
@@ -133,7 +132,9 @@ impl Driver for Qcow2 {
 
     fn limits(&self) -> Limits {
         let geometry = &self.image.geometry;
+        let encrypted = self.image.crypt.is_encrypted();
         Limits {
+            request_alignment: if encrypted { SectorCipher::SECTOR_U32 } else { 1 },
             write_zeroes_alignment: 1 << geometry.subcluster_bits(),
             discard_alignment: 1 << geometry.cluster_bits,
             ..Limits::default()
@@ -211,11 +212,11 @@ impl Driver for Qcow2 {
 
     fn amend<'a>(
         &'a self,
-        _graph: &'a Arc<Graph>,
+        graph: &'a Arc<Graph>,
         options: Dict,
-        _force: bool,
+        force: bool,
     ) -> DriverFuture<'a, ()> {
-        Box::pin(self.image.amend(options))
+        Box::pin(self.image.amend(graph, options, force))
     }
 
     fn change_backing(&self, file: Option<String>, format: Option<String>) -> DriverFuture<'_, ()> {
@@ -259,7 +260,7 @@ impl Driver for Qcow2 {
     }
 
     fn has_zero_init(&self) -> bool {
-        true
+        self.image.is_blank()
     }
 
     fn reopen(&self, read_only: bool) -> DriverFuture<'_, ()> {

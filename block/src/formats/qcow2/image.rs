@@ -15,6 +15,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use super::alloc::Allocator;
 use super::bitmap_track::{Tracked, Which};
 use super::compress::ClusterCache;
+use super::crypt::Crypt;
 use super::entry::{EntryError, L1Entry};
 use super::epoch::Epochs;
 use super::feature::{Autoclear, Compatible, Incompatible};
@@ -51,6 +52,8 @@ pub(crate) struct Image {
     /// The external data file.
     pub(super) data_file: Option<Arc<Edge>>,
     pub(super) backing: Option<Arc<Edge>>,
+    /// What encrypts guest data.
+    pub(super) crypt: Crypt,
     pub(super) tuning: Tuning,
     /// The header as on disk.
     pub(super) header: Mutex<Header>,
@@ -105,10 +108,11 @@ pub(crate) struct Children {
 
 impl Image {
     /// The image that `header` describes. Nothing but the header is read.
-    pub(crate) fn new(
+    pub(super) fn new(
         label: String,
         header: Header,
         children: Children,
+        crypt: Crypt,
         tuning: Tuning,
         read_only: bool,
     ) -> Image {
@@ -126,6 +130,7 @@ impl Image {
             file: children.file,
             data_file: children.data_file,
             backing: children.backing,
+            crypt,
             size: AtomicU64::new(header.size),
             read_only: AtomicBool::new(read_only),
             corrupt: AtomicBool::new(header.incompatible.contains(Incompatible::CORRUPT)),

@@ -1,11 +1,12 @@
 //! What `info` shows of an image.
 
 use super::bitmap::{self, BitmapEntry, BitmapFlags};
+use super::extension::CryptoExtension;
 use super::feature::{Autoclear, Compatible, Incompatible};
 use super::geometry::Geometry;
 use super::header::{Compression, Encryption, Header};
 use super::snapshot::{self, Snapshot};
-use super::{luks, table_io};
+use crate::crypto::luks::Area;
 use crate::driver::FormatInfo;
 use crate::error::{Error, Result};
 use crate::graph::Edge;
@@ -84,12 +85,18 @@ async fn describe_encryption(file: &Edge, header: &Header) -> Result<Option<Dict
         Encryption::Aes => ("aes", Dict::default()),
         Encryption::Luks => {
             let facts = match header.extensions.crypto {
-                Some(crypto) if crypto.length >= luks::HEADER_LEN => {
-                    luks::describe(&table_io::read(file, crypto.offset, luks::HEADER_LEN).await?)
+                Some(CryptoExtension { offset, length: len }) => {
+                    let area = Area { node: file.node(), offset, len };
+                    match area.header(false).await {
+                        Ok(luks) => luks.describe(false),
+                        // A damaged header hides the facts, not the image.
+                        Err(Error::Corrupt { .. } | Error::Unsupported { .. }) => Dict::default(),
+                        Err(error) => return Err(error),
+                    }
                 }
-                _ => None,
+                None => Dict::default(),
             };
-            ("luks", facts.unwrap_or_default())
+            ("luks", facts)
         }
     };
     facts.insert("format", name);

@@ -3,10 +3,10 @@
 //! The numbers are those of the reference, since programs make volumes of that size: every table is
 //! counted as if the image were full, and the data is added that the source really has.
 
+use super::Qcow2;
 use super::bitmap::{self, BitmapFlags};
-use super::create_options::{CreateOptions, NewImage};
+use super::create_options::{CreateOptions, NewCrypt, NewEncryption, NewImage};
 use super::geometry::Geometry;
-use super::{Qcow2, create};
 use crate::driver::{DriverFuture, Measure, Prealloc, Status};
 use crate::error::{Error, Result};
 use crate::graph::{Backend, skip_filters};
@@ -20,11 +20,17 @@ const STEP: u64 = 1 << 30;
 pub(crate) fn measure(options: Dict, source: Option<&Backend>) -> DriverFuture<'_, Measure> {
     Box::pin(async move {
         let mut options = CreateOptions::parse(options, "format 'qcow2'")?;
-        create::refuse_encryption(&options)?;
         if let Some(source) = source {
             options.size = Some(Size(source.size()));
         }
         let image = NewImage::new(&options)?;
+        let crypto = match &image.encryption {
+            Some(encryption @ NewEncryption { kind: NewCrypt::Luks(_), .. }) => {
+                encryption.key_secret()?;
+                encryption.header_len()
+            }
+            _ => 0,
+        };
         let geometry = Geometry::of(&image.header());
         let too_large = || {
             Error::Option(OptionError::Invalid {
@@ -35,7 +41,9 @@ pub(crate) fn measure(options: Dict, source: Option<&Backend>) -> DriverFuture<'
         };
         let disk =
             image.size.checked_next_multiple_of(geometry.cluster_size()).ok_or_else(too_large)?;
-        let metadata = metadata_size(disk, &geometry).ok_or_else(too_large)?;
+        let metadata = metadata_size(disk, &geometry)
+            .and_then(|size| size.checked_add(crypto.next_multiple_of(geometry.cluster_size())))
+            .ok_or_else(too_large)?;
         let fully_allocated = disk.checked_add(metadata).ok_or_else(too_large)?;
         let data = match source {
             _ if matches!(image.prealloc, Prealloc::Falloc | Prealloc::Full) => disk,

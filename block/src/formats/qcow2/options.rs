@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::crypt::EncryptFormat;
 use super::geometry::Geometry;
 use super::header::Header;
 use super::overlap::Structure;
@@ -64,6 +65,13 @@ crate::options! {
         "overlap-check.inactive-l2" => inactive_l2: Option<bool>,
         /// Check data writes against the bitmap directory.
         "overlap-check.bitmap-directory" => bitmap_directory: Option<bool>,
+        /// Encryption of the image, if it has to be the one named: aes or luks.
+        "encrypt.format" => encrypt_format: Option<EncryptFormat>,
+        /// ID of the secret with the passphrase.
+        "encrypt.key-secret" => encrypt_key_secret: Option<String>,
+        /// Most iterations of a key derivation that are accepted from the header; 50 million unless
+        /// the header can be trusted.
+        "encrypt.max-iterations" => encrypt_max_iterations: Option<u64>,
         /// Short for overlap-check.template.
         "overlap-check" => overlap_check: Option<OverlapCheck>,
         /// Memory for metadata in total.

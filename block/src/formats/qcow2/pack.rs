@@ -25,6 +25,9 @@ impl Image {
         if self.data_file.is_some() {
             return Err(self.unsupported("data files cannot hold compressed clusters"));
         }
+        if self.crypt.is_encrypted() {
+            return Err(self.unsupported("encrypted images cannot hold compressed clusters"));
+        }
         if buf.is_empty() {
             return Ok(());
         }

@@ -69,7 +69,7 @@ impl Image {
         match run.place {
             Place::Data { host, .. } => {
                 self.file.event(Event::ReadAio).await;
-                self.data().read(host, buf).await
+                self.read_data(run.guest, host, buf).await
             }
             Place::Compressed(data) => self.read_compressed(data, run.guest, buf).await,
             Place::Unallocated { .. } | Place::Zero { .. } => match &self.backing {

@@ -27,7 +27,7 @@ impl Image {
         let Some(first) = runs.first() else {
             return Ok(Extent { len, status: Status::empty(), map: None });
         };
-        let (mut status, host) = describe(first);
+        let (mut status, host) = self.describe(first);
         let mut end = offset + first.len;
         if let Place::Compressed(_) = first.place {
             let is_compressed = |cluster: &Cluster| matches!(cluster, Cluster::Compressed(_));
@@ -53,7 +53,7 @@ impl Image {
         let Some(first) = runs.first() else {
             return Ok(Extent { len, status: Status::empty(), map: None });
         };
-        let holds = describe(first).0;
+        let holds = self.describe(first).0;
         if holds.contains(Status::DATA) && self.is_preallocated().await? {
             // What the file knows of zeroes goes by place.
             return self.block_status(offset, len, true).await;
@@ -105,6 +105,15 @@ impl Image {
             }
         }
         Ok(false)
+    }
+
+    /// What is known of a run, and where it is stored as the guest sees it.
+    fn describe(&self, run: &Run) -> (Status, Option<u64>) {
+        let (status, host) = describe(run);
+        if self.crypt.is_encrypted() {
+            return (status - Status::OFFSET_VALID, None);
+        }
+        (status, host)
     }
 }
 

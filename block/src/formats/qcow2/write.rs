@@ -81,7 +81,7 @@ impl Image {
             let runs = self.map(at, end - at, MAX_RUNS).await?;
             at += runs.iter().map(|run| run.len).sum::<u64>();
             if let [Run { guest, len, place: Place::Data { host, exclusive: true } }] = runs[..] {
-                self.write_in_place(host, part(guest, len), flags).await?;
+                self.write_in_place(guest, host, part(guest, len), flags).await?;
                 continue;
             }
             let segments = segments(&runs);
@@ -90,7 +90,7 @@ impl Image {
             let writes = segments.into_iter().map(|segment| async move {
                 match segment {
                     Segment::InPlace { guest, host, len } => {
-                        image.write_in_place(host, part(guest, len), flags).await
+                        image.write_in_place(guest, host, part(guest, len), flags).await
                     }
                     Segment::Map { guest, len } => {
                         image.write_mapping(guest, part(guest, len)).await
@@ -108,10 +108,16 @@ impl Image {
         Ok(())
     }
 
-    async fn write_in_place(&self, host: u64, buf: IoBuf, flags: WriteFlags) -> Result<()> {
+    async fn write_in_place(
+        &self,
+        guest: u64,
+        host: u64,
+        buf: IoBuf,
+        flags: WriteFlags,
+    ) -> Result<()> {
         self.check_overlap(host, buf.len() as u64).await?;
         self.file.event(Event::WriteAio).await;
-        self.data().write(host, buf, flags & WriteFlags::FUA).await
+        self.write_data(guest, host, buf, flags & WriteFlags::FUA).await
     }
 
     /// Writes guest data to clusters of which some need a new mapping.
@@ -296,7 +302,7 @@ impl Image {
     ) -> Result<()> {
         let base = self.geometry.cluster_start(group.start);
         let (mut start, mut end) = fill;
-        if fresh {
+        if fresh && !self.crypt.is_encrypted() {
             // Storage that reads as zeroes needs no zeroes written to it.
             if self.reads_as_zero(start, group.start).await? {
                 start = group.start;
@@ -322,7 +328,7 @@ impl Image {
                     self.file.event(Event::CowWrite).await;
                     mixed
                 };
-                self.data().write(host + (from - base), bytes, WriteFlags::empty()).await
+                self.write_data(from, host + (from - base), bytes, WriteFlags::empty()).await
             }
         });
         parallel::all(PARALLEL_WRITES, writes).await
