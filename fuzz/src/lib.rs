@@ -1,7 +1,9 @@
 //! What the fuzz targets do with their bytes, as plain functions, so that tests can replay them.
 
+mod luks;
 mod options;
 mod qcow2;
 
+pub use luks::luks;
 pub use options::options;
 pub use qcow2::qcow2;

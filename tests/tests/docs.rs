@@ -18,6 +18,11 @@ fn cairn_io() {
     run_page("docs/cairn-io.md");
 }
 
+#[test]
+fn luks() {
+    run_page("docs/luks.md");
+}
+
 /// A command of a page with the output that the page shows for it.
 #[derive(Debug, Default, PartialEq)]
 struct Example {

@@ -1,6 +1,6 @@
 //! Image formats.
 
-pub(crate) mod luks;
+pub mod luks;
 mod new_file;
 pub mod qcow2;
 pub(crate) mod raw;

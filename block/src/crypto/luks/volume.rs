@@ -277,8 +277,12 @@ impl NewVolume {
                 ),
             )
         })?;
+        // The sector with the magic number is the last one written, since sectors are atomic.
+        let bytes = header.serialise();
+        let (first, rest) = bytes.split_at(SectorCipher::SECTOR);
+        area.write(first.len() as u64, rest).await?;
         area.node.flush().await?;
-        area.write(0, &header.serialise()).await?;
+        area.write(0, first).await?;
         area.node.flush().await
     }
 }

@@ -63,6 +63,16 @@ fn key_secret(options: &CreateOptions) -> Result<&str> {
         .ok_or_else(|| Error::Option(OptionError::Missing { name: "key-secret".to_owned() }))
 }
 
+/// Makes an empty luks image of the content of `file`. `options` are the creation options of the
+/// format, without any of the protocol's.
+///
+/// When this fails, `file` may hold anything, but no image that can be opened.
+pub async fn format_node(graph: &Graph, file: &Backend, options: Dict) -> Result<()> {
+    let options = CreateOptions::parse(options, &format!("format '{}'", LUKS.name))?;
+    let passphrase = graph.secrets().find(key_secret(&options)?)?;
+    NewImage::new(&options, options.size.0)?.write(file, &passphrase).await
+}
+
 /// `DriverInfo::create` of luks. Options that the format does not know go to the protocol.
 pub(super) fn create<'a>(
     graph: &'a Arc<Graph>,

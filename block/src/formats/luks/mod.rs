@@ -1,7 +1,7 @@
 //! `luks`: a LUKS volume of version 1 whose payload is the disk. The header may be in a file of its
 //! own (child `header`); then the file has nothing but the payload.
 
-mod create;
+pub mod create;
 mod options;
 
 use std::any::Any;
