@@ -14,7 +14,7 @@ const SLOT_1: u64 = 256;
 
 #[test]
 fn lies_are_refused() {
-    let _watchdog = Watchdog::start(std::time::Duration::from_secs(120));
+    let _watchdog = Watchdog::start(std::time::Duration::from_mins(2));
     let image = sample();
     assert!(opens(&image, "s").expect("sound"));
     let u32s = |value: u32| value.to_be_bytes().to_vec();

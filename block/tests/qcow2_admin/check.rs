@@ -128,7 +128,7 @@ fn encryption_headers_are_counted_without_a_key() {
     let report = opened(dir.path(), "luks", true).expect("metadata needs no key");
     assert_eq!((report.corruptions, report.leaks), (0, 0), "{:?}", report.details);
     assert_eq!(report.image_end_offset, 0x28_0000.min(report.image_end_offset));
-    opened(dir.path(), "luks", false).expect_err("data needs a key");
+    opened(dir.path(), "luks", false).expect("a check reads no guest data");
 }
 
 #[test]
