@@ -7,11 +7,14 @@
 //! `CAIRN_SEED=N` the workloads, interleavings and states are others.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_block::dirty_bitmap::BitmapChange;
 use cairn_block::driver::{Repair, WriteFlags};
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::Backend;
+use cairn_block::options::Dict;
 use cairn_block::snapshot::{NewSnapshot, SnapshotKey};
 use cairn_block::{IoBufMut, Result};
 use cairn_testkit::qcow2::{Layout, boxed, damage};
@@ -79,6 +82,8 @@ struct Survey<'s> {
     demand: &'s dyn Fn(usize) -> Demand,
     /// Internal snapshots that there may be, by name, and what they hold.
     snapshots: &'s [(&'static str, Vec<u8>)],
+    /// What the disk held when the bitmap `record` was created.
+    recorded: Option<&'s [u8]>,
 }
 
 impl Survey<'_> {
@@ -164,6 +169,7 @@ impl Survey<'_> {
         };
         let content = self.examine(image, (self.known)(state.position)).await?;
         self.examine_snapshots(&disks).await?;
+        self.examine_bitmap(&disks, &content).await?;
         if number.is_multiple_of(REUSED) {
             self.reuse(&disks, content, number).await.map_err(|e| format!("written again: {e}"))?;
         }
@@ -212,6 +218,26 @@ impl Survey<'_> {
             let content = read_all(&image).await.map_err(|e| format!("snapshot {name}: {e}"))?;
             if content != *expected {
                 return Err(format!("snapshot {name} holds other data"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A bitmap that calls itself consistent must cover all that changed since it was created.
+    async fn examine_bitmap(&self, disks: &[Disk], content: &[u8]) -> Result<(), String> {
+        let Some(before) = self.recorded else { return Ok(()) };
+        let image = self.layout.look(disks).await.map_err(|e| e.to_string())?;
+        let (graph, node) = (image.graph(), image.node());
+        let bitmaps = graph.bitmaps(&node).await.map_err(|e| format!("bitmaps: {e}"))?;
+        if !bitmaps.iter().any(|bitmap| bitmap.name == "record" && !bitmap.inconsistent) {
+            return Ok(());
+        }
+        let bitmap = graph.load_bitmap(&node, "record").await.map_err(|e| e.to_string())?;
+        for (at, (old, new)) in before.chunks(512).zip(content.chunks(512)).enumerate() {
+            let offset = at as u64 * 512;
+            let recorded = || bitmap.next_dirty(offset).is_some_and(|dirty| dirty.start == offset);
+            if old != new && !recorded() {
+                return Err(format!("the bitmap does not know of a change at {offset:#x}"));
             }
         }
         Ok(())
@@ -285,6 +311,7 @@ fn survey(layout: Layout, profile: &Profile, seed: u64, least: usize) {
             known: &|position| run.known(position),
             demand: &|_| Demand::Clean,
             snapshots: &[],
+            recorded: None,
         };
         let states = survey.judge(seed).await;
         let all = ["CAIRN_CRASH", "CAIRN_SEED"].iter().all(|v| std::env::var_os(v).is_none());
@@ -398,6 +425,7 @@ fn create() {
                 known: &|_| model.all_done(),
                 demand: &demand,
                 snapshots: &[],
+                recorded: None,
             };
             survey.judge(0xc4).await;
         });
@@ -438,6 +466,7 @@ fn repair() {
                 known: &|_| run.model.all_done(),
                 demand: &demand,
                 snapshots: &[],
+                recorded: None,
             };
             survey.judge(0x9e).await;
         });
@@ -481,6 +510,50 @@ impl Session<'_> {
         let key = SnapshotKey::IdOrName(name.to_owned());
         self.open.graph().apply_snapshot(&self.open.node(), key).await.unwrap();
         self.durable.push((self.image.position(), self.model.steps()));
+    }
+
+    async fn bitmap(&self, name: &str, change: BitmapChange) {
+        self.open.graph().change_bitmap(&self.open.node(), name, change).await.unwrap();
+    }
+
+    async fn amend(&self, options: &[(&'static str, &str)]) {
+        let mut dict = Dict::new();
+        for (name, value) in options {
+            dict.insert(*name, *value);
+        }
+        self.open.node().driver().amend(self.open.graph(), dict, false).await.unwrap();
+    }
+
+    async fn reopen(self) -> Self {
+        let Session { image, open, model, begun, durable } = self;
+        open.close().await.unwrap();
+        let open = image.open().await.unwrap();
+        Session { image, open, model, begun, durable }
+    }
+
+    /// Closes the image and looks at all states.
+    async fn judge(self, demand: Demand, recorded: Option<&[u8]>, seed: u64) {
+        let Session { image, open, model, begun, durable } = self;
+        open.close().await.unwrap();
+        let last = |marks: &[(usize, usize)], position: usize, inclusive: bool| {
+            let reached = |at: usize| if inclusive { at <= position } else { at < position };
+            marks.iter().filter(|(at, _)| reached(*at)).map(|(_, steps)| *steps).max()
+        };
+        let known = |position| Knowledge {
+            durable: last(&durable, position, true).unwrap_or(0),
+            begun: last(&begun, position, false).unwrap_or(0),
+        };
+        let survey = Survey {
+            name: image.layout.name,
+            layout: image.layout,
+            log: image.machine.log(),
+            model: &model,
+            known: &known,
+            demand: &|_| demand,
+            snapshots: &[],
+            recorded,
+        };
+        survey.judge(seed).await;
     }
 
     async fn delete(&self, name: &str) {
@@ -540,8 +613,67 @@ fn snapshots() {
                 known: &known,
                 demand: &|_| demand,
                 snapshots: &[("one", one), ("two", two)],
+                recorded: None,
             };
             survey.judge(0x5a).await;
         });
     }
+}
+
+async fn begin(image: &Image) -> Session<'_> {
+    let open = image.open().await.unwrap();
+    let (begun, durable) = (Vec::new(), Vec::new());
+    Session { image, open, model: image.layout.model(), begun, durable }
+}
+
+#[test]
+fn bitmaps() {
+    for layout in [
+        Layout::new("bitmaps", &[], 4 * KIB, 200),
+        Layout::new("bitmaps_512", &[("refcount_bits", "64")], 512, 400),
+        Layout { data_file: true, ..Layout::new("bitmaps_data_file", &[], 64 * KIB, 24) },
+    ] {
+        on_io_thread(async {
+            let image = Image::new(layout, 0xb1, layout.blank().await.unwrap());
+            let mut session = begin(&image).await;
+            let part = layout.size / 8 / 512 * 512;
+            let add = || BitmapChange::Add { granularity_bits: Some(9), enabled: true };
+            session.write(0, 3 * part, 1).await;
+            let recorded = read_all(&session.open).await.unwrap();
+            session.bitmap("record", add()).await;
+            session.write(part, part / 2, 2).await;
+            session = session.reopen().await;
+            session.write(5 * part, 700, 3).await;
+            session.bitmap("other", add()).await;
+            let other = session.open.graph().load_bitmap(&session.open.node(), "record").await;
+            session.bitmap("other", BitmapChange::Merge(Arc::new(other.unwrap()))).await;
+            session.write(7 * part, 512, 4).await;
+            session.bitmap("other", BitmapChange::Remove).await;
+            session = session.reopen().await;
+            session.write(6 * part, part, 5).await;
+            session.judge(Demand::Clean, Some(&recorded), 0xb1).await;
+        });
+    }
+}
+
+#[test]
+fn amendments() {
+    let layout = Layout::new("amend", &[("compat", "0.10")], 4 * KIB, 200);
+    on_io_thread(async {
+        let image = Image::new(layout, 0xa3, layout.blank().await.unwrap());
+        let mut session = begin(&image).await;
+        session.write(0, 100 * KIB, 1).await;
+        session.amend(&[("compat", "1.1"), ("refcount_bits", "64")]).await;
+        session = session.reopen().await;
+        session.write(50 * KIB, 100 * KIB, 2).await;
+        session.amend(&[("refcount_bits", "1"), ("lazy_refcounts", "on")]).await;
+        session = session.reopen().await;
+        session.write(300 * KIB, 100 * KIB, 3).await;
+        session
+            .amend(&[("compat", "0.10"), ("refcount_bits", "16"), ("lazy_refcounts", "off")])
+            .await;
+        session = session.reopen().await;
+        session.write(20 * KIB, 100 * KIB, 4).await;
+        session.judge(Demand::Recovered, None, 0xa3).await;
+    });
 }

@@ -8,9 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_block::dirty_bitmap::BitmapChange;
 use cairn_block::driver::{Perm, Prealloc, Repair, Resize, Status};
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::{Backend, Graph, NodeFlags};
+use cairn_block::options::Dict;
 use cairn_block::snapshot::{NewSnapshot, SnapshotKey};
 use cairn_block::{Error, IoBufMut, Result};
 use cairn_testkit::qcow2::{Layout, boxed, damage};
@@ -523,6 +525,75 @@ fn snapshots() {
                 model,
                 act: async |image: &Backend, progress: &mut Progress, _: &Faults| {
                     come_and_go(image, progress).await
+                },
+                repeatable: true,
+                damaged: false,
+                recovers: true,
+            };
+            operation.at_every_index().await;
+        }
+    });
+}
+
+/// Adds a bitmap, writes, merges the bitmap into another one and removes both.
+async fn record(image: &Backend, progress: &mut Progress) -> Result<()> {
+    let (graph, node) = (Arc::clone(image.graph()), image.node());
+    for bitmap in graph.bitmaps(&node).await? {
+        graph.change_bitmap(&node, &bitmap.name, BitmapChange::Remove).await?;
+    }
+    for name in ["one", "two"] {
+        let add = BitmapChange::Add { granularity_bits: Some(9), enabled: true };
+        graph.change_bitmap(&node, name, add).await?;
+    }
+    progress.send(image, &[Op::Write { offset: 0, len: 60 * KIB, tag: 72, fua: false }]).await?;
+    progress.flush(image).await?;
+    let one = Arc::new(graph.load_bitmap(&node, "one").await?);
+    assert_eq!(one.next_dirty(0), Some(0..60 * KIB));
+    graph.change_bitmap(&node, "two", BitmapChange::Merge(one)).await?;
+    graph.change_bitmap(&node, "one", BitmapChange::Remove).await?;
+    progress.send(image, &[Op::Write { offset: 0, len: 512, tag: 73, fua: false }]).await?;
+    progress.flush(image).await
+}
+
+#[test]
+fn bitmaps() {
+    on_io_thread(async {
+        for layout in LAYOUTS.into_iter().filter(|layout| layout.name != "v2") {
+            let (disks, model) = used(layout, &layout.profile(5), 5).await;
+            let operation = Operation {
+                name: layout.name,
+                layout,
+                disks,
+                model,
+                act: async |image: &Backend, progress: &mut Progress, _: &Faults| {
+                    record(image, progress).await
+                },
+                repeatable: true,
+                damaged: false,
+                recovers: false,
+            };
+            operation.at_every_index().await;
+        }
+    });
+}
+
+#[test]
+fn amendments() {
+    on_io_thread(async {
+        for (name, value) in [("refcount_bits", "32"), ("compat", "0.10"), ("compat", "1.1")] {
+            let options: &[_] = if value == "1.1" { &[("compat", "0.10")] } else { &[] };
+            let layout = Layout::new("amend", options, 4 * KIB, 128);
+            let (disks, model) = used(layout, &layout.profile(20), 5).await;
+            let operation = Operation {
+                name,
+                layout,
+                disks,
+                model,
+                act: async |image: &Backend, progress: &mut Progress, _: &Faults| {
+                    let mut options = Dict::new();
+                    options.insert(name, value);
+                    image.node().driver().amend(image.graph(), options, false).await?;
+                    progress.flush(image).await
                 },
                 repeatable: true,
                 damaged: false,

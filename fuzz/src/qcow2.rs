@@ -4,6 +4,7 @@ use cairn_block::driver::{Perm, Repair};
 use cairn_block::engine::{EngineConfig, Mode, block_on};
 use cairn_block::graph::{Backend, Graph, Node, NodeFlags, OpenOptions};
 use cairn_block::options::{Dict, Value};
+use cairn_block::snapshot::SnapshotKey;
 use cairn_block::{IoBufMut, Result};
 use cairn_testkit::{Disk, Memory};
 use std::sync::Arc;
@@ -24,12 +25,21 @@ pub fn qcow2(data: &[u8]) {
     .expect("a runtime can be made");
 }
 
+/// Bitmaps of an image that are read.
+const BITMAPS: usize = 4;
+/// The first snapshot, whatever it is called.
+const FIRST_SNAPSHOT: SnapshotKey = SnapshotKey::Exact { id: None, name: None };
+
 /// Opens the image read-only and reads what a program would.
 async fn look(data: &[u8]) -> Result<()> {
     let graph = Graph::new();
     let node = open(&graph, data, NodeFlags { read_only: true, ..NodeFlags::default() }).await?;
     let _ = node.driver().format_info().await;
     let _ = node.driver().check(Repair::empty()).await;
+    for bitmap in node.driver().bitmaps().await.unwrap_or_default().iter().take(BITMAPS) {
+        let _ = node.driver().load_bitmap(bitmap.name.clone()).await;
+    }
+    let _ = node.driver().show_snapshot(FIRST_SNAPSHOT).await;
     let backend = Backend::new(&graph, node, "fuzzer", Perm::CONSISTENT_READ, Perm::all())?;
     let end = backend.size().min(READ);
     if let Ok(len) = usize::try_from(end) {

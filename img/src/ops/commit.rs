@@ -4,6 +4,7 @@
 //! base; what these layers have allocated is copied into the base, which is opened for itself. The
 //! overlay is emptied only when the base has everything durably.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use cairn_block::driver::Resize;
@@ -75,7 +76,8 @@ fn base_depth(chain: &[ImageInfo], image: &ImageSpec, base: Option<&str>) -> Res
         return Err(Error::Usage(format!("'{}' has no backing file", image.label())));
     }
     let Some(base) = base else { return Ok(1) };
-    let real = std::fs::canonicalize(base).ok();
+    // A relative name means what it means in the images.
+    let real = Path::new(base).is_absolute().then(|| std::fs::canonicalize(base).ok()).flatten();
     let same = |overlay: &ImageInfo| {
         let stored = overlay.format_info.backing_file.as_deref();
         let full = overlay.full_backing_file.as_deref();

@@ -1,6 +1,6 @@
 //! Changing properties of an existing image that are otherwise chosen when it is created.
 //!
-//! Everything that is asked for is checked before anything changes. Each single change is complete and
+//! What is asked for is checked before anything changes, as far as it can be known then. Each single change is complete and
 //! durable before the next one begins, so that after a crash the image has some of the new properties.
 
 use std::sync::Arc;
@@ -166,11 +166,7 @@ impl Image {
         self.check_sound()?;
         let header = self.header.lock().clone();
         let plan = Plan::new(&amend, &header)?;
-        let key_slots = amend.key_slots();
-        if plan.version < header.version {
-            self.check_snapshots_for_version_2().await?;
-        }
-        if let Some(key_slots) = key_slots {
+        if let Some(key_slots) = amend.key_slots() {
             self.amend_key_slots(graph, &key_slots, force).await?;
         }
         if plan.version > header.version {
@@ -178,6 +174,10 @@ impl Image {
         }
         if let Some(Size(size)) = amend.size.filter(|size| size.0 != self.size()) {
             self.resize(size, Resize::default()).await?;
+        }
+        if plan.version < header.version {
+            // Whether that is possible can depend on the size.
+            self.check_snapshots_for_version_2().await?;
         }
         if amend.data_file.is_some() || amend.data_file_raw == Some(false) {
             self.change_header(|header| {
@@ -238,7 +238,7 @@ impl Image {
         let table = snapshot::read_table(&self.file, &header, &self.label).await?;
         self.settle().await?;
         for snapshot in &table.snapshots {
-            if snapshot.disk_size().is_some_and(|size| size != header.size) {
+            if snapshot.disk_size().is_some_and(|size| size != self.size()) {
                 let problem = "version 2 is not possible: a snapshot has a disk of another size";
                 return Err(conflict("compat", problem));
             }

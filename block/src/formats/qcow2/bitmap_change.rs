@@ -93,6 +93,8 @@ impl Image {
                 freed = self.change_entry(entry, change).await?;
             }
         }
+        // Bitmaps that record changes from now on are to be loaded before the next one.
+        self.unclaim();
         self.store_directory(&directory, freed).await
     }
 

@@ -365,7 +365,8 @@ fn list_metadata(metadata: &MetadataMap, header: &Header) {
     metadata.add(Structure::ACTIVE_L1, header.l1_offset, u64::from(header.l1_size) * 8);
     let reftable = u64::from(header.reftable_clusters) * cluster_size;
     metadata.add(Structure::REFCOUNT_TABLE, header.reftable_offset, reftable);
-    if let Some(bitmaps) = &header.extensions.bitmaps {
+    // Without the mark, nobody counts their clusters any more.
+    if let Some(bitmaps) = header.extensions.bitmaps.filter(|_| header.has_valid_bitmaps()) {
         let (start, len) = (bitmaps.directory_offset, bitmaps.directory_size);
         metadata.add(Structure::BITMAP_DIRECTORY, start, len);
     }

@@ -14,6 +14,8 @@ const FIXED: usize = 40;
 const MAX_EXTRA: u32 = 1024;
 /// Extra data that version 3 requires: the large size of the machine state and the disk size.
 const REQUIRED_EXTRA: usize = 16;
+/// Extra data that entries are written with at least: also the instruction count.
+const WRITTEN_EXTRA: usize = 24;
 /// Largest table in bytes.
 pub(crate) const MAX_TABLE: u64 = 64 << 20;
 
@@ -111,10 +113,9 @@ impl Snapshot {
     /// the entry does not know it.
     fn serialise(&self, disk_size: u64, out: &mut Vec<u8>) {
         let mut extra = self.extra.clone();
-        if extra.len() < REQUIRED_EXTRA {
-            extra.truncate(0);
-            extra.extend(self.vm_state_size.to_be_bytes());
-            extra.extend(disk_size.to_be_bytes());
+        if extra.len() < WRITTEN_EXTRA {
+            let disk_size = self.disk_size().unwrap_or(disk_size);
+            extra = [self.vm_state_size, disk_size, u64::MAX].map(u64::to_be_bytes).concat();
         }
         // The large size stands in the extra data. The lengths were read from such fields.
         let small_size = u32::try_from(self.vm_state_size).unwrap_or(0);
