@@ -153,8 +153,8 @@ fn check_version_2(options: &AmendOptions, header: &Header, refcount_order: u32)
 }
 
 impl Image {
-    /// Amends the image; secrets are in `graph`, and with `force` key slots may be lost. Where its version or refcounts change it must be closed afterwards, and can
-    /// no longer be written to.
+    /// Amends the image; secrets are in `graph`, and with `force` key slots may be lost. Where its
+    /// version or refcounts change it must be closed afterwards, and can no longer be written to.
     pub(super) async fn amend(
         self: &Arc<Image>,
         graph: &Graph,
