@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{FILTERED, Filter, Filtered, INFO, child_by_name, split_name};
+use super::{FILTERED, Filter, Filtered, INFO, split_name};
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::{Driver, DriverFuture, DriverInfo, Resize, Role, WriteFlags};
 use crate::error::{Error, Result};
@@ -20,12 +20,24 @@ pub(crate) static BLKVERIFY: DriverInfo = DriverInfo {
     open: |context| Box::pin(open(context)),
     prefixes: &["blkverify"],
     parse_filename: Some(|name, options| {
-        let raw = split_name(name, PREFIX, "test", options)?;
-        options.insert("raw", child_by_name(raw)?);
+        let (raw, test) = split_name(name, PREFIX)?;
+        options.insert("x-raw", raw);
+        options.insert("x-image", test);
         Ok(())
     }),
+    options: Options::TABLE,
     ..INFO
 };
+
+crate::options! {
+    /// Options for opening.
+    struct Options {
+        /// Name of the raw image.
+        "x-raw" => raw: Option<String>,
+        /// Name of the image under test.
+        "x-image" => test: Option<String>,
+    }
+}
 
 struct BlkVerify {
     /// The image whose content is taken for right.
@@ -35,6 +47,12 @@ struct BlkVerify {
 }
 
 async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
+    let options = Options::take(&mut context.options)?;
+    for (key, name) in [("raw", options.raw), ("test", options.test)] {
+        if let Some(name) = name {
+            context.name_child(key, &name)?;
+        }
+    }
     let raw = context.child("raw", Role::DATA).await?;
     let test = context.child("test", FILTERED).await?;
     Ok(Box::new(Filtered(BlkVerify { raw, test })))

@@ -25,8 +25,7 @@ use crate::driver::{
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::graph::{Edge, OpenContext, default_child_perms};
-use crate::options::filename::locate;
-use crate::options::{Dict, OptionDesc};
+use crate::options::OptionDesc;
 
 /// Role of the child whose data a filter passes through.
 pub(crate) const FILTERED: Role = Role::FILTERED.union(Role::PRIMARY);
@@ -249,25 +248,9 @@ fn no_open<'a>(_: &'a mut OpenContext<'_>) -> DriverFuture<'a, Box<dyn Driver>> 
     crate::driver::unsupported("filter", "a filter without a name cannot be opened")
 }
 
-/// Takes a name of the form `PREFIX:FIRST:IMAGE` apart. The options of `IMAGE`, which may begin with a
-/// protocol, become those of the child `image_key`. Returns `FIRST`.
-pub(crate) fn split_name<'n>(
-    name: &'n str,
-    prefix: &str,
-    image_key: &'static str,
-    options: &mut Dict,
-) -> Result<&'n str> {
+/// Takes a name of the form `PREFIX:FIRST:IMAGE` apart; returns `FIRST` and `IMAGE`.
+pub(crate) fn split_name<'n>(name: &'n str, prefix: &str) -> Result<(&'n str, &'n str)> {
     let shape = || Error::unsupported(name, format!("names of this kind are {prefix}…:IMAGE"));
     let rest = name.strip_prefix(prefix).filter(|_| name.len() <= MAX_NAME).ok_or_else(shape)?;
-    let (first, image) = rest.split_once(':').ok_or_else(shape)?;
-    options.insert(image_key, child_by_name(image)?);
-    Ok(first)
-}
-
-/// Options of the node that `filename` names, which may begin with a protocol.
-pub(crate) fn child_by_name(filename: &str) -> Result<Dict> {
-    let location = locate(filename, None)?;
-    let mut child = location.options;
-    child.insert("driver", location.driver.name);
-    Ok(child)
+    rest.split_once(':').ok_or_else(shape)
 }

@@ -137,26 +137,27 @@ fn find_driver(name: &str) -> Result<&'static DriverInfo> {
     })
 }
 
-/// Makes `filename` the name of the file below the node that `options` describe.
-fn name_file(options: &mut Dict, filename: &str) -> Result<()> {
-    let mut file = match options.remove("file") {
+/// Makes `filename` the name of the child `key` of the node that `options` describe, or of the file
+/// below that child if it is no driver with names.
+fn name_child(options: &mut Dict, key: &'static str, filename: &str) -> Result<()> {
+    let mut file = match options.remove(key) {
         Some(Value::Dict(file)) => file,
         None => Dict::default(),
         Some(_) => {
             return Err(Error::Option(OptionError::Conflict {
-                name: "file".to_owned(),
+                name: key.to_owned(),
                 problem: format!("names a node, which excludes the file name '{filename}'"),
             }));
         }
     };
     match file.get("driver").and_then(Value::as_str).map(find_driver).transpose()? {
-        Some(info) if !info.has_names() => name_file(&mut file, filename)?,
+        Some(info) if !info.has_names() => name_child(&mut file, "file", filename)?,
         given => {
             let info = apply_filename(&mut file, filename, given)?;
             file.insert("driver", info.name);
         }
     }
-    options.insert("file", file);
+    options.insert(key, file);
     Ok(())
 }
 
@@ -255,7 +256,7 @@ impl OpenContext<'_> {
 
     fn name_file_child(&mut self, filename: Option<String>) -> Result<()> {
         let Some(filename) = filename else { return Ok(()) };
-        name_file(&mut self.options, &filename)?;
+        name_child(&mut self.options, "file", &filename)?;
         self.filename = filename;
         Ok(())
     }
@@ -340,6 +341,11 @@ impl OpenContext<'_> {
     fn base_filename(&self) -> String {
         let primary = self.edges.iter().find(|edge| edge.role().contains(Role::PRIMARY));
         primary.and_then(|edge| edge.node().base_filename()).unwrap_or_default()
+    }
+
+    /// Makes `filename`, which may begin with a protocol, the name of the child `key`.
+    pub fn name_child(&mut self, key: &'static str, filename: &str) -> Result<()> {
+        name_child(&mut self.options, key, filename)
     }
 
     /// Opens the child that the options describe under `key`; an error if they do not.

@@ -251,6 +251,8 @@ fn blkdebug_fails_what_its_rules_say() {
         &[limits, "write 1 1", "write -z 0 1M", "write -P 3 100 100k", "read -P 3 100 100k"],
         "",
     );
+    let below = "open -o driver=blkdebug,image.driver=qcow2,align=512 blkdebug::a.qcow2";
+    same(&[QCOW2], &[below, "write -P 4 100 1000", "read -P 4 100 1000", "map"], "");
     let odd = "open -o driver=raw,file.driver=blkdebug,file.image.filename=a.raw,\
         file.align=512,file.opt-write-zero=3k,file.max-write-zero=6k,file.opt-discard=5k";
     same(

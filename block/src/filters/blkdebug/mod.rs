@@ -36,7 +36,8 @@ pub(crate) static BLKDEBUG: DriverInfo = DriverInfo {
     open: |context| Box::pin(open(context)),
     prefixes: &["blkdebug"],
     parse_filename: Some(|name, options| {
-        let config = split_name(name, PREFIX, "image", options)?;
+        let (config, image) = split_name(name, PREFIX)?;
+        options.insert("x-image", image);
         if !config.is_empty() {
             options.insert("config", config);
         }
@@ -61,6 +62,9 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     let options = BlkdebugOptions::take(&mut context.options)?;
     let rules = options.rules().await?;
     let limits = options.limits()?;
+    if let Some(name) = &options.image {
+        context.name_child("image", name)?;
+    }
     let image = context.child("image", FILTERED).await?;
     let (take, unshare) = options.permissions();
     let label = image.node().label();

@@ -77,6 +77,8 @@ crate::options! {
     pub(super) struct BlkdebugOptions {
         /// File with rules.
         "config" => config: Option<String> [strong],
+        /// Name of the image.
+        "x-image" => image: Option<String>,
         /// Alignment that requests are made to keep.
         "align" => align: Option<Size> [strong],
         /// Longest request.
