@@ -23,6 +23,10 @@ pub(crate) const RESCUE_ISO: Package =
     Package { name: "grub-rescue-pc", shows: "/usr/lib/grub-rescue/grub-rescue-cdrom.iso" };
 /// A C++ compiler, for libFuzzer.
 pub(crate) const CPP_COMPILER: Package = Package { name: "g++", shows: "c++" };
+/// The reference's image tools, in the release that the tests compare with.
+pub(crate) const STOCK_TOOLS: Package = Package { name: "qemu-utils", shows: "qemu-img" };
+/// The reference's user-mode emulators.
+pub(crate) const STOCK_USER: Package = Package { name: "qemu-user", shows: "qemu-riscv64" };
 
 /// Installs those of `packages` that are missing.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
@@ -34,11 +38,12 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
     install(&missing, None)
 }
 
-/// Installs the reference's tools in the release that the tests compare with.
+/// Installs those of the reference's `packages` that are missing or of another release.
 ///
 /// Debian 12 itself has an older release; the right one is in its backports.
-pub(crate) fn ensure_stock() -> Result<()> {
-    if stock_version().is_some_and(|version| version.contains(STOCK_VERSION)) {
+pub(crate) fn ensure_stock(packages: &[Package]) -> Result<()> {
+    let right = stock_version().is_some_and(|version| version.contains(STOCK_VERSION));
+    if right && packages.iter().all(Package::installed) {
         return Ok(());
     }
     let sources = sources()?;
@@ -51,7 +56,8 @@ pub(crate) fn ensure_stock() -> Result<()> {
         add_suite(&sources, suite)?;
     }
     update()?;
-    install(&["qemu-utils"], backports)?;
+    let names: Vec<&str> = packages.iter().map(|package| package.name).collect();
+    install(&names, backports)?;
     let version = stock_version().unwrap_or_default();
     if !version.contains(STOCK_VERSION) {
         eprintln!("xtask: comparing with '{}', not with {STOCK_VERSION}", version.trim());

@@ -24,7 +24,7 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
 
     if install {
         apt::ensure(&[apt::E2FSPROGS, apt::RESCUE_ISO])?;
-        apt::ensure_stock()?;
+        apt::ensure_stock(&[apt::STOCK_TOOLS, apt::STOCK_USER])?;
     }
     let nextest = tool::ensure("cargo-nextest")?;
     shell::show(shell::cargo().args(["build", "--locked", "--workspace", "--bins"]))?;

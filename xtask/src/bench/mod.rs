@@ -36,7 +36,7 @@ struct Options {
 pub(crate) fn run(args: Vec<String>) -> Result<()> {
     let options = Options::parse(args)?;
     apt::ensure(&[apt::E2FSPROGS])?;
-    apt::ensure_stock()?;
+    apt::ensure_stock(&[apt::STOCK_TOOLS])?;
     let ours = match &options.ours {
         Some(path) => std::fs::canonicalize(path).at(path)?,
         None => shell::build_release()?,

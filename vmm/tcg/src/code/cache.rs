@@ -1,0 +1,121 @@
+//! The table of blocks.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::ir::{Block, BlockKey, page_of};
+
+const SHARDS: usize = 16;
+
+type Blocks = HashMap<BlockKey, Arc<Block>>;
+type Pages = HashMap<u64, Vec<Arc<Block>>>;
+
+/// A part of the table. Its map is whole at all times, so a panic elsewhere does no harm.
+#[derive(Debug, Default)]
+struct Shard(RwLock<Blocks>);
+
+impl Shard {
+    fn read(&self) -> RwLockReadGuard<'_, Blocks> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Blocks> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Blocks by their keys and by the pages of their guest code.
+///
+/// All functions may be called from any thread, in a handler of a memory access too: no lock of the cache is held
+/// while it calls out.
+#[derive(Debug, Default)]
+pub struct Cache {
+    shards: [Shard; SHARDS],
+    pages: Mutex<Pages>,
+    generation: AtomicU64,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new() -> Cache {
+        Cache::default()
+    }
+
+    fn shard(&self, key: &BlockKey) -> &Shard {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        // The remainder is below the number of shards.
+        #[allow(clippy::cast_possible_truncation)]
+        let index = hasher.finish() as usize % SHARDS;
+        &self.shards[index]
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The block with this key that is not stale.
+    pub fn find(&self, key: &BlockKey) -> Option<Arc<Block>> {
+        let found = self.shard(key).read().get(key).cloned();
+        found.filter(|block| !block.is_stale())
+    }
+
+    /// Adds a block, which takes the place of one with the same key.
+    pub fn insert(&self, block: Arc<Block>) {
+        let mut pages = self.pages();
+        for page in block.pages() {
+            pages.entry(page).or_default().push(block.clone());
+        }
+        drop(pages);
+        self.shard(&block.key).write().insert(block.key, block);
+    }
+
+    /// Makes a block stale and forgets it.
+    pub fn remove(&self, block: &Block) {
+        block.make_stale();
+        let mut pages = self.pages();
+        for page in block.pages() {
+            if let Some(list) = pages.get_mut(&page) {
+                list.retain(|other| !std::ptr::eq(Arc::as_ptr(other), block));
+            }
+        }
+        drop(pages);
+        if let Entry::Occupied(entry) = self.shard(&block.key).write().entry(block.key)
+            && std::ptr::eq(Arc::as_ptr(entry.get()), block)
+        {
+            entry.remove();
+        }
+    }
+
+    /// Makes the blocks stale that have guest code in the page of `address`.
+    pub fn invalidate(&self, address: u64) {
+        let blocks = self.pages().get(&page_of(address)).cloned().unwrap_or_default();
+        for block in blocks {
+            self.remove(&block);
+        }
+    }
+
+    /// Begins a new generation: blocks are compared with guest memory before they run again.
+    pub fn sync(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The generation.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Blocks that are not stale.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Whether there is no block.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
