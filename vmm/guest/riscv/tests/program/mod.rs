@@ -203,7 +203,7 @@ impl Random {
             // Where loads and stores go, with room for their offsets on both sides.
             2 | 10 => memory + 4096 + value % 16 * 64,
             // A rounding mode that exists, and any flags.
-            30 => value % 5 << 5 | self.next() % 32,
+            30 => ((value % 5) << 5) | (self.next() % 32),
             32.. => self.float(),
             _ => value,
         }
