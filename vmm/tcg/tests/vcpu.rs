@@ -54,6 +54,9 @@ fn changed_code_is_translated_again() {
     let (memory, mut vcpu) = machine(LiftOptions::default());
     let mut seen = std::collections::BTreeSet::new();
     for value in 0..256_u64 {
+        // What the last one stored is gone.
+        memory.write(0, &[0; 0x1000]).unwrap();
+        memory.write(CODE, &[0; 0x2000]).unwrap();
         memory.write(CODE, &Random(value).next().to_le_bytes()).unwrap();
         let fresh = {
             let (memory, mut vcpu) = machine(LiftOptions::default());
