@@ -139,7 +139,7 @@ impl Filter for BlkDebug {
     }
 
     fn discard(&self, offset: u64, len: u64) -> DriverFuture<'_, ()> {
-        if BlkDebug::is_below(len, self.limits().discard_alignment) {
+        if BlkDebug::is_below(len, self.limits().request_alignment) {
             return unsupported(BLKDEBUG.name, "the range is below the pretended alignment");
         }
         Box::pin(async move {
