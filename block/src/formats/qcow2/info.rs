@@ -43,7 +43,7 @@ pub(crate) async fn format_info(file: &Edge, header: &Header, label: &str) -> Re
         compressed: false,
         backing_file: header.backing_file.clone(),
         backing_format: header.extensions.backing_format.clone(),
-        snapshots: snapshots.iter().map(Snapshot::describe).collect(),
+        snapshots: snapshots.into_iter().map(Snapshot::into_description).collect(),
         specific: Some(specific),
     })
 }

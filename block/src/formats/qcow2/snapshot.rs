@@ -98,14 +98,19 @@ impl Snapshot {
 
     /// What `info` shows of it.
     pub(crate) fn describe(&self) -> SnapshotInfo {
+        self.clone().into_description()
+    }
+
+    /// As [`describe`](Self::describe), without copies: an image may have very many snapshots.
+    pub(crate) fn into_description(self) -> SnapshotInfo {
         SnapshotInfo {
-            id: String::from_utf8_lossy(&self.id).into_owned(),
-            name: String::from_utf8_lossy(&self.name).into_owned(),
+            icount: self.extra_word(2).filter(|&icount| icount != u64::MAX),
+            id: text(self.id),
+            name: text(self.name),
             vm_state_size: self.vm_state_size,
             date_sec: self.date_sec,
             date_nsec: self.date_nsec,
             vm_clock_nsec: self.vm_clock_nsec,
-            icount: self.extra_word(2).filter(|&icount| icount != u64::MAX),
         }
     }
 
@@ -138,6 +143,12 @@ impl Snapshot {
         let SnapshotInfo { id, name, .. } = self.describe();
         format!("{} ({})", id.escape_debug(), name.escape_debug())
     }
+}
+
+/// Text as it is, but for bytes that are not Unicode.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Reads the snapshot table that `header` names. `label` is what messages call the image.
