@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
+use libdeflater::Decompressor;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use zstd::stream::raw::{DParameter, Decoder, Operation};
@@ -39,7 +40,7 @@ const CACHE_CLUSTERS: usize = 16;
 #[derive(Default)]
 struct Contexts {
     deflate: Option<Compress>,
-    inflate: Option<Decompress>,
+    inflate: Option<Decompressor>,
     zstd_compress: Option<zstd::bulk::Compressor<'static>>,
     zstd_decompress: Option<Decoder<'static>>,
 }
@@ -52,6 +53,14 @@ thread_local! {
 /// used again after a stream that did not fit.
 fn bound(len: usize) -> usize {
     len + len / 8 + 1024
+}
+
+/// Inflates a stream of which only the beginning matters: it goes on behind the cluster, or does not
+/// end. Nobody writes such streams on purpose, but they are read everywhere.
+fn inflate_beginning(input: &[u8], output: &mut [u8]) -> bool {
+    let mut inflate = Decompress::new(false);
+    let result = inflate.decompress(input, output, FlushDecompress::Finish);
+    result.is_ok() && inflate.total_out() == output.len() as u64
 }
 
 impl Contexts {
@@ -85,10 +94,9 @@ impl Contexts {
     fn decompress(&mut self, method: Compression, input: &[u8], output: &mut [u8]) -> bool {
         match method {
             Compression::Deflate => {
-                let inflate = self.inflate.get_or_insert_with(|| Decompress::new(false));
-                inflate.reset(false);
-                let result = inflate.decompress(input, output, FlushDecompress::Finish);
-                result.is_ok() && inflate.total_out() == output.len() as u64
+                let inflate = self.inflate.get_or_insert_default();
+                let whole = inflate.deflate_decompress(input, output);
+                whole.is_ok_and(|len| len == output.len()) || inflate_beginning(input, output)
             }
             Compression::Zstd => self.decompress_zstd(input, output).is_some(),
         }
@@ -226,6 +234,17 @@ mod tests {
             assert_eq!(contexts.compress(method, &input, &mut vec![0; bound(4096)]), None);
             assert!(!contexts.decompress(method, &input, &mut vec![0; 65_536]));
         }
+    }
+
+    #[test]
+    fn a_deflated_stream_may_go_on_behind_the_cluster() {
+        let mut contexts = Contexts::default();
+        let input = text(65_536);
+        let mut output = vec![0; bound(input.len())];
+        let size = contexts.compress(Compression::Deflate, &input, &mut output).expect("shrinks");
+        let mut beginning = vec![0; 4096];
+        assert!(contexts.decompress(Compression::Deflate, &output[..size], &mut beginning));
+        assert_eq!(beginning, input[..4096]);
     }
 
     #[test]
