@@ -590,6 +590,7 @@ static DRIVERS: &[&DriverInfo] = &[
     &filters::preallocate::PREALLOCATE,
     &filters::quorum::QUORUM,
     &filters::throttle::THROTTLE,
+    &filters::zeroinit::ZEROINIT,
     // Protocols.
     &file::FILE,
     &file::HOST_DEVICE,

@@ -11,6 +11,7 @@ pub(crate) mod copy_on_read;
 pub(crate) mod preallocate;
 pub(crate) mod quorum;
 pub mod throttle;
+pub(crate) mod zeroinit;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -141,3 +141,22 @@ fn a_benchmark_reads_and_writes() {
     }
     assert!(scratch.content("a.raw")[..255 * 4096].iter().all(|&byte| byte == 0x5a));
 }
+
+#[test]
+fn zeroinit_leaves_the_holes_of_a_fresh_volume_alone() {
+    let scratch = Scratch::new();
+    scratch.sparse("a.raw", 4 * MIB, &[(MIB, 4096), (2 * MIB, 4096)]);
+    let source = scratch.content("a.raw");
+    // What the filter is told to take for zeroes is something else here, so that it shows.
+    std::fs::write(scratch.path("volume"), vec![0xee; 4 * MIB_INDEX]).expect("write");
+    let convert = ["convert", "-n", "-W", "-m", "1", "-f", "raw", "-O", "raw", "a.raw"];
+    scratch.ok(&[&convert[..], &["zeroinit:volume"]].concat());
+    let found = scratch.content("volume");
+    for at in [MIB_INDEX, 2 * MIB_INDEX] {
+        assert!(found[at..at + 4096] == source[at..at + 4096]);
+    }
+    assert!(found[..MIB_INDEX].iter().all(|byte| *byte == 0xee));
+    assert!(found[3 * MIB_INDEX..].iter().all(|byte| *byte == 0xee));
+    scratch.ok(&[&convert[..], &["volume"]].concat());
+    assert!(scratch.content("volume") == source);
+}
