@@ -219,6 +219,16 @@ impl Cpu {
         self.xlen
     }
 
+    /// Width of the integer registers of a CPU in this mode.
+    pub fn xlen_of_mode(mode: u64) -> Xlen {
+        Mode::unpack(mode).xlen
+    }
+
+    /// The extensions.
+    pub fn extensions(&self) -> Extensions {
+        self.extensions
+    }
+
     /// Integer register `n`. RV32 has it sign-extended.
     pub fn x(&self, n: u16) -> u64 {
         self.env.word(x(n))

@@ -38,6 +38,12 @@ pub struct Cache {
     generation: AtomicU64,
 }
 
+/// A cache in which nothing changes, until this is dropped.
+pub struct Frozen<'a> {
+    _pages: MutexGuard<'a, Pages>,
+    _shards: [RwLockWriteGuard<'a, Blocks>; SHARDS],
+}
+
 impl Cache {
     /// An empty cache.
     pub fn new() -> Cache {
@@ -96,6 +102,12 @@ impl Cache {
         for block in blocks {
             self.remove(&block);
         }
+    }
+
+    /// Holds off all use of the cache. No other function of it holds two of its locks at once, so this ends.
+    pub fn freeze(&self) -> Frozen<'_> {
+        let pages = self.pages();
+        Frozen { _pages: pages, _shards: self.shards.each_ref().map(Shard::write) }
     }
 
     /// Begins a new generation: blocks are compared with guest memory before they run again.

@@ -9,5 +9,5 @@
 mod cache;
 mod translate;
 
-pub use cache::Cache;
+pub use cache::{Cache, Frozen};
 pub use translate::translate;

@@ -101,6 +101,12 @@ impl From<io::Error> for MapError {
     }
 }
 
+/// Guest memory in which nothing changes but its contents, until this is dropped.
+pub struct Frozen<'a> {
+    _mappings: MutexGuard<'a, ()>,
+    _code: crate::code::Frozen<'a>,
+}
+
 impl Flat {
     /// One change at a time. No state is behind the lock, so that a panic elsewhere leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, ()> {
@@ -167,6 +173,63 @@ impl Flat {
         self.set_flags(start, len, None);
         reserve_at(place, len)?;
         Ok(())
+    }
+
+    /// Moves the pages at `start`, which are of one mapping, to `target`, and lets them grow to `new_len` bytes.
+    ///
+    /// New pages are zeros if the mapping is private; if it is `shared`, they are what is behind it. The ranges
+    /// do not overlap. At no time is a part of the reservation given up.
+    pub fn relocate(
+        &self,
+        start: u64,
+        len: u64,
+        target: u64,
+        new_len: u64,
+        protection: Protection,
+        shared: bool,
+    ) -> Result<(), MapError> {
+        let from = self.range(start, len)?;
+        let to = self.range(target, new_len)?;
+        let invalid = MapError::Range { start: target, len: new_len, size: self.size };
+        if new_len < len || (start < target + new_len && target < start + len) {
+            return Err(invalid);
+        }
+        if !shared && new_len > len {
+            let backing = Backing::Anonymous { shared: false };
+            self.map(target + len, new_len - len, protection, backing)?;
+        }
+        let _guard = self.lock();
+        self.set_flags(start, len, None);
+        self.set_flags(target, if shared { new_len } else { len }, None);
+        // Pages of a shared mapping are mapped once more: an old length of zero asks for that (mremap(2)). Others
+        // move and leave an empty mapping behind.
+        let (old, new, flag) =
+            if shared { (0, new_len, 0) } else { (len, len, libc::MREMAP_DONTUNMAP) };
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | flag;
+        // SAFETY: both ranges lie in the reservation, which is ours to map over (flat, fact 1); no page of them is
+        // in use, as their flags are clear (fact 2).
+        let moved = unsafe {
+            libc::mremap(
+                from.as_ptr().cast(),
+                old as usize,
+                new as usize,
+                flags,
+                to.as_ptr().cast::<libc::c_void>(),
+            )
+        };
+        if moved == libc::MAP_FAILED {
+            let error = io::Error::last_os_error();
+            self.set_flags(start, len, Some(protection));
+            return Err(error.into());
+        }
+        reserve_at(from, len)?;
+        self.set_flags(target, new_len, Some(protection));
+        Ok(())
+    }
+
+    /// Holds off all changes of mappings and of translated code, so that the process can be forked meanwhile.
+    pub fn freeze(&self) -> Frozen<'_> {
+        Frozen { _mappings: self.lock(), _code: self.code().freeze() }
     }
 
     /// Changes what pages allow, all of which must be mapped.

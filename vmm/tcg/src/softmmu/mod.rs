@@ -9,5 +9,5 @@ mod pair;
 mod tlb;
 
 pub use flat::Flat;
-pub use map::{Backing, MapError, Protection};
+pub use map::{Backing, Frozen, MapError, Protection};
 pub use tlb::{Lookup, Tlb, TlbEntry, TlbFlags};
