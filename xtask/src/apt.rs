@@ -27,6 +27,9 @@ pub(crate) const CPP_COMPILER: Package = Package { name: "g++", shows: "c++" };
 pub(crate) const STOCK_TOOLS: Package = Package { name: "qemu-utils", shows: "qemu-img" };
 /// The reference's user-mode emulators.
 pub(crate) const STOCK_USER: Package = Package { name: "qemu-user", shows: "qemu-riscv64" };
+/// A compiler for guest programs.
+pub(crate) const RISCV_COMPILER: Package =
+    Package { name: "gcc-riscv64-linux-gnu", shows: "riscv64-linux-gnu-gcc" };
 
 /// Installs those of `packages` that are missing.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {

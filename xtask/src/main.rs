@@ -29,7 +29,8 @@ Usage: cargo xtask COMMAND
                          --ours FILE         take this binary instead of building one
                          --json FILE         write the figures there, too
   fuzz TARGET [--seconds N]
-                       fuzz the options parser or the qcow2 opener (options, qcow2) for N seconds
+                       fuzz the loader of programs, the LUKS or qcow2 opener, or the options parser (elf, luks,
+                       qcow2, options) for N seconds
   tool NAME            install the cargo tool NAME (cargo-deny, cargo-nextest) if it is missing and
                        print where it is
 ";

@@ -23,7 +23,7 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
         .collect();
 
     if install {
-        apt::ensure(&[apt::E2FSPROGS, apt::RESCUE_ISO])?;
+        apt::ensure(&[apt::E2FSPROGS, apt::RESCUE_ISO, apt::RISCV_COMPILER])?;
         apt::ensure_stock(&[apt::STOCK_TOOLS, apt::STOCK_USER])?;
     }
     let nextest = tool::ensure("cargo-nextest")?;

@@ -1,5 +1,6 @@
 //! Messages, the trace of system calls, and the logs of `-d`.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -89,7 +90,7 @@ pub(crate) struct LogObserver(Arc<Log>);
 
 impl LogObserver {
     /// An observer, if something is to be logged.
-    pub(crate) fn new<G: UserGuest>(log: &Arc<Log>) -> Option<Box<dyn Observer<G>>> {
+    pub(crate) fn of<G: UserGuest>(log: &Arc<Log>) -> Option<Box<dyn Observer<G>>> {
         let items = LogItems::IN_ASM | LogItems::OP | LogItems::EXEC | LogItems::CPU;
         log.has(items).then(|| Box::new(LogObserver(log.clone())) as Box<dyn Observer<G>>)
     }
@@ -103,7 +104,7 @@ impl<G: UserGuest> Observer<G> for LogObserver {
             while at < block.bytes.len() {
                 let pc = block.key.pc + at as u64;
                 let (insn, len) = G::disassemble(&block.bytes[at..], pc, block.key.mode);
-                text.push_str(&format!("{pc:#010x}:  {insn}\n"));
+                let _ = writeln!(text, "{pc:#010x}:  {insn}");
                 at += len.max(1);
             }
             self.0.write(&text);

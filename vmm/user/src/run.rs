@@ -24,7 +24,7 @@ const BREAKPOINT: i32 = 1;
 fn vcpu<G: UserGuest>(process: &Process, cpu: G::Cpu) -> Vcpu<G> {
     let code = process.space.memory.code().clone();
     let mut vcpu = Vcpu::new(cpu, code, process.choices.lift);
-    vcpu.observer = LogObserver::new(&process.log);
+    vcpu.observer = LogObserver::of(&process.log);
     vcpu
 }
 
@@ -118,11 +118,9 @@ fn spawn<G: UserGuest>(task: &mut Task, vcpu: &Vcpu<G>, new: NewThread) -> Resul
             }
         }
     });
-    match spawned {
-        Ok(_) => receiver.recv().map(u64::from).map_err(|_| Errno::EAGAIN),
-        Err(_) => {
-            process.threads.fetch_sub(1, Ordering::SeqCst);
-            Err(Errno::EAGAIN)
-        }
+    if spawned.is_err() {
+        process.threads.fetch_sub(1, Ordering::SeqCst);
+        return Err(Errno::EAGAIN);
     }
+    receiver.recv().map(u64::from).map_err(|_| Errno::EAGAIN)
 }

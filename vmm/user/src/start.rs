@@ -274,9 +274,9 @@ impl Contents<'_> {
         let mut head = Writer::new(width);
         head.long(arguments.len() as u64);
         for list in [arguments, environment] {
-            list.iter().for_each(|at| {
+            for at in list {
                 head.long(data_at + at);
-            });
+            }
             head.long(0);
         }
         let mut head = head.finish();

@@ -1,5 +1,7 @@
 //! RISC-V: the ABI of Linux on RV64 and RV32 (`arch/riscv/include/uapi/asm`).
 
+use std::fmt::Write;
+
 use cairn_riscv::{Cpu, Extensions, Riscv, Xlen};
 use cairn_tcg::softmmu::Flat;
 use cairn_tcg::{Fault, Guest};
@@ -129,9 +131,10 @@ pub(crate) fn traits(cpu: &Cpu) -> Traits {
         isa.push_str(&name.to_ascii_lowercase());
     }
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let cpu_info = (0..count)
-        .map(|index| format!("processor\t: {index}\nhart\t\t: {index}\nisa\t\t: {isa}\n\n"))
-        .collect();
+    let mut cpu_info = String::new();
+    for index in 0..count {
+        let _ = writeln!(cpu_info, "processor\t: {index}\nhart\t\t: {index}\nisa\t\t: {isa}\n");
+    }
     Traits { cpu_info, probe: probe(cpu.extensions()) }
 }
 
@@ -295,7 +298,7 @@ impl UserCpu for Cpu {
         for (index, global) in Riscv::GLOBALS.iter().take(32).enumerate() {
             let name = format!("x{index}/{}", global.name);
             let end = if index % 4 == 3 { '\n' } else { ' ' };
-            text.push_str(&format!(" {name:<8} {:016x}{end}", self.x(index as u16)));
+            let _ = write!(text, " {name:<8} {:016x}{end}", self.x(index as u16));
         }
         text
     }

@@ -44,7 +44,7 @@ fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
     let mut at = root.to_owned();
     while let Some(name) = rest.pop() {
         match name.as_bytes() {
-            b"/" => at = root.to_owned(),
+            b"/" => root.clone_into(&mut at),
             b"." => {}
             b".." if at == root => {}
             b".." => {

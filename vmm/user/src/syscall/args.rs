@@ -114,13 +114,12 @@ impl Call<'_> {
         let word = match kind {
             Kind::Int | Kind::Fd | Kind::DirFd | Kind::Signal => Word::from(raw as i32),
             Kind::Uint | Kind::Octal => Word::Number(raw & 0xffff_ffff),
-            Kind::Long => Word::Number(raw),
             Kind::Size | Kind::Hex | Kind::Flags(_) | Kind::Pointer => Word::Number(address),
             Kind::Offset if self.width() == Width::W32 => {
                 let high = self.args.get(register + 1).copied().unwrap_or_default();
                 Word::Number(raw & 0xffff_ffff | high << 32)
             }
-            Kind::Offset => Word::Number(raw),
+            Kind::Long | Kind::Offset => Word::Number(raw),
             Kind::Path | Kind::NewPath | Kind::Text if address == 0 => Word::Number(0),
             Kind::Path => return Ok(Argument::String(strings.keep(self.lookup(address)?)?)),
             Kind::NewPath | Kind::Text => {

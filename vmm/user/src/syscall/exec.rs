@@ -60,12 +60,11 @@ fn exec(
     let mut path = path;
     for _ in 0..MAX_SCRIPTS {
         let place = call.task.resolve(&path);
+        let words = [libc::AT_FDCWD.into(), Word::In(place.as_bytes_with_nul()), libc::X_OK.into()];
+        call.host(libc::SYS_faccessat, words)?;
         match runner(call, &place)? {
             Runner::Host => return run(call, &place, &arguments, &environment),
             Runner::Guest => {
-                let path = Word::In(place.as_bytes_with_nul());
-                let words = [libc::AT_FDCWD.into(), path, libc::X_OK.into()];
-                call.host(libc::SYS_faccessat, words)?;
                 let emulator = emulator(call, &place, arguments);
                 return run(call, c"/proc/self/exe", &emulator, &environment);
             }

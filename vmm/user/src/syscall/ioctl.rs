@@ -31,9 +31,9 @@ fn argument(request: u64) -> Option<Argument> {
         libc::TCSETS | libc::TCSETSW | libc::TCSETSF => In(TERMIOS),
         libc::TCGETS2 => Out(TERMIOS2),
         libc::TCSETS2 | libc::TCSETSW2 | libc::TCSETSF2 => In(TERMIOS2),
-        libc::TIOCGWINSZ => Out(8),
-        libc::TIOCSWINSZ => In(8),
-        libc::TIOCGPGRP
+        libc::TIOCSWINSZ | libc::FS_IOC_SETFLAGS => In(8),
+        libc::TIOCGWINSZ
+        | libc::TIOCGPGRP
         | libc::TIOCGSID
         | libc::TIOCOUTQ
         | libc::FIONREAD
@@ -47,6 +47,9 @@ fn argument(request: u64) -> Option<Argument> {
         | BLKROGET
         | libc::BLKSSZGET
         | libc::BLKPBSZGET
+        | BLKGETSIZE64
+        | libc::FS_IOC_GETFLAGS
+        | libc::FS_IOC_GETVERSION
         | SIOCATMARK => Out(8),
         libc::TIOCSPGRP
         | libc::TIOCMSET
@@ -59,9 +62,6 @@ fn argument(request: u64) -> Option<Argument> {
         | libc::FIONBIO
         | libc::FIOASYNC => In(4),
         libc::TIOCSTI => In(1),
-        BLKGETSIZE64 => Out(8),
-        libc::FS_IOC_GETFLAGS | libc::FS_IOC_GETVERSION => Out(8),
-        libc::FS_IOC_SETFLAGS => In(8),
         libc::TCSBRK
         | libc::TCSBRKP
         | libc::TCXONC

@@ -1,5 +1,8 @@
 //! Memory.
 
+// The table has functions of one type.
+#![allow(clippy::unnecessary_wraps)]
+
 use cairn_tcg::Access;
 use cairn_tcg::softmmu::Protection;
 

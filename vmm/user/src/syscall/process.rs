@@ -1,5 +1,8 @@
 //! Processes, threads, limits and users.
 
+// The table has functions of one type.
+#![allow(clippy::unnecessary_wraps)]
+
 use cairn_tcg::Access;
 
 use super::Call;

@@ -1,5 +1,8 @@
 //! Signals.
 
+// The table has functions of one type.
+#![allow(clippy::unnecessary_wraps)]
+
 use std::sync::atomic::Ordering;
 
 use cairn_tcg::Access;

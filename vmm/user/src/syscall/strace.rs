@@ -74,9 +74,8 @@ fn show(call: &Call<'_>, kind: Kind, register: usize) -> String {
     let raw = call.args[register];
     let address = call.long(register);
     match kind {
-        Kind::Int | Kind::Fd => (raw as i32).to_string(),
         Kind::DirFd if raw as i32 == libc::AT_FDCWD => "AT_FDCWD".to_owned(),
-        Kind::DirFd => (raw as i32).to_string(),
+        Kind::Int | Kind::Fd | Kind::DirFd => (raw as i32).to_string(),
         Kind::Uint => (raw as u32).to_string(),
         Kind::Long => raw.cast_signed().to_string(),
         Kind::Size | Kind::Offset => address.to_string(),
