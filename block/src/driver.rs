@@ -213,6 +213,29 @@ pub struct CheckReport {
     pub details: Vec<String>,
 }
 
+/// What watches a compaction, and may end it early.
+pub trait CompactWatch {
+    /// So many bytes are in the way. Told once, first.
+    fn total(&self, bytes: u64);
+    /// So many more bytes were moved.
+    fn moved(&self, bytes: u64);
+    /// Whether to end, with the image valid.
+    fn should_stop(&self) -> bool;
+}
+
+/// What a compaction did. All sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compaction {
+    /// What was moved.
+    pub moved: u64,
+    /// Length of the file before.
+    pub before: u64,
+    /// Length of the file afterwards.
+    pub after: u64,
+    /// It was ended early.
+    pub stopped: bool,
+}
+
 /// What a new image would need, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measure {
@@ -409,6 +432,13 @@ pub trait Driver: Send + Sync + 'static {
     fn check(&self, repair: Repair) -> DriverFuture<'_, CheckReport> {
         let _ = repair;
         unsupported(self.info().name, "this image format does not support checks")
+    }
+
+    /// Moves what the image stores to the front of its file, and cuts the file. No requests are under
+    /// way, here and below. A crash at any moment leaves a valid image.
+    fn compact<'a>(&'a self, watch: &'a dyn CompactWatch) -> DriverFuture<'a, Compaction> {
+        let _ = watch;
+        unsupported(self.info().name, "images of this format cannot be compacted")
     }
 
     /// Drops all data of this layer, so that the backing file shows through.

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 
+use crate::graph::Rule;
 use crate::options::OptionError;
 
 /// Result of a block layer operation.
@@ -139,6 +140,16 @@ pub enum Error {
         /// Node or file name.
         node: String,
     },
+    /// The graph's policy forbids what an image asks for.
+    #[error("'{node}' is refused: {what}; --{rule} decides on that")]
+    Refused {
+        /// Node or file name.
+        node: String,
+        /// What it asks for, and why it does not get that, as a full clause.
+        what: String,
+        /// What decides.
+        rule: Rule,
+    },
     /// A secret that is missing or cannot be used.
     #[error("secret '{id}' {problem}")]
     Secret {
@@ -202,6 +213,11 @@ impl Error {
         Error::Unsupported { node: node.into(), what: what.into() }
     }
 
+    /// Something that `rule` of the graph's policy forbids to `node`.
+    pub fn refused(node: impl Into<String>, rule: Rule, what: impl Into<String>) -> Error {
+        Error::Refused { node: node.into(), what: what.into(), rule }
+    }
+
     /// Adds what was being done.
     pub fn context(self, what: impl Into<String>) -> Error {
         Error::Context { what: what.into(), source: Box::new(self) }
@@ -217,7 +233,9 @@ impl Error {
             Error::Corrupt { .. } | Error::OutOfRange { .. } => libc::EIO,
             Error::Os { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
             Error::Locked { .. } => libc::EAGAIN,
-            Error::Passphrase { .. } | Error::Permission { .. } => libc::EPERM,
+            Error::Passphrase { .. } | Error::Permission { .. } | Error::Refused { .. } => {
+                libc::EPERM
+            }
             Error::ReadOnly { .. } => libc::EACCES,
             Error::Unsupported { .. } => libc::ENOTSUP,
             Error::Context { source, .. } => source.errno(),

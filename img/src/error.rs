@@ -39,6 +39,14 @@ pub enum Error {
     /// The user asked for something that cannot be.
     #[error("{0}")]
     Usage(String),
+    /// What was written is not what was to be written.
+    #[error("'{target}' differs from the source at offset {offset}: it was not written correctly, or one of them was changed meanwhile")]
+    Verification {
+        /// The target.
+        target: String,
+        /// First byte that differs.
+        offset: u64,
+    },
     /// A failure that has an exit status of its own.
     #[error("{source}")]
     WithStatus {

@@ -4,14 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use cairn_block::engine::{self, EngineConfig};
-use cairn_block::graph::Graph;
+use cairn_block::graph::{Graph, Policy};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Error, Result};
 
-/// An empty graph whose warnings go to standard error.
-pub(crate) fn graph() -> Arc<Graph> {
-    let graph = Graph::new();
+/// An empty graph whose warnings go to standard error, and whose images may ask for what `policy`
+/// allows.
+pub(crate) fn graph(policy: Policy) -> Arc<Graph> {
+    let graph = Graph::with_policy(policy);
     graph.on_warning(|text| eprintln!("WARNING: {}", text.replace('\n', "\n         ")));
     graph
 }

@@ -10,6 +10,7 @@ mod flags;
 mod node;
 mod open;
 mod perms;
+mod policy;
 mod reopen;
 mod status;
 mod stored;
@@ -28,6 +29,7 @@ pub(crate) use node::rejoin;
 pub use node::{MAX_REQUEST, MAX_SIZE, Node};
 pub use open::{OpenContext, OpenOptions, probe};
 pub use perms::default_child_perms;
+pub use policy::{Bounds, Place, Policy, References, Rule, data_bytes, stored_length};
 pub use status::{ChainExtent, backing_of, content_above, skip_filters, status_above};
 
 use crate::error::{Error, Result};
@@ -48,12 +50,23 @@ pub struct Graph {
     throttle_groups: ThrottleGroups,
     warnings: OnceLock<Listener>,
     secrets: Secrets,
+    policy: Policy,
 }
 
 impl Graph {
     /// An empty graph.
     pub fn new() -> Arc<Graph> {
         Arc::default()
+    }
+
+    /// An empty graph whose images may ask for what `policy` allows.
+    pub fn with_policy(policy: Policy) -> Arc<Graph> {
+        Arc::new(Graph { policy, ..Graph::default() })
+    }
+
+    /// What images may ask for.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Has `listener` told of what users should know though nothing failed, one text each, possibly of

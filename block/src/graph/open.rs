@@ -9,8 +9,10 @@ use std::sync::Arc;
 use super::edge::{Edge, Parent};
 use super::flags::NodeFlags;
 use super::node::Node;
+use super::policy::{Policy, Rule};
 use super::{Graph, perms};
 use crate::buf::IoBufMut;
+use crate::crypto::luks::DEFAULT_MAX_ITERATIONS;
 use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
 use crate::error::{Error, Result};
 use crate::filters::throttle::ThrottleGroups;
@@ -20,7 +22,7 @@ use crate::secret::Secret;
 
 /// Bytes that probing looks at.
 const PROBE_BYTES: usize = 512;
-/// Longest chain of backing files that is followed.
+/// Longest chain of backing files that is followed unless the policy says otherwise.
 const MAX_CHAIN: usize = 200;
 
 /// What to open: a file name, options, or both.
@@ -88,6 +90,7 @@ impl Graph {
             filename: String::new(),
             options,
             flags,
+            level,
             edges: Vec::new(),
             opened: Vec::new(),
             chain: chain.to_vec(),
@@ -187,6 +190,7 @@ pub struct OpenContext<'g> {
     /// The driver's own options; it takes out what it knows, and refuses the rest.
     pub options: Dict,
     flags: NodeFlags,
+    level: Level,
     edges: Vec<Arc<Edge>>,
     /// Nodes opened for this one, in contrast to those that were there and were named.
     opened: Vec<Arc<Node>>,
@@ -213,6 +217,16 @@ impl OpenContext<'_> {
     /// The throttle groups that options refer to.
     pub fn throttle_groups(&self) -> &ThrottleGroups {
         self.graph.throttle_groups()
+    }
+
+    /// What images may ask for.
+    pub fn policy(&self) -> &Policy {
+        self.graph.policy()
+    }
+
+    /// Most iterations of a LUKS key derivation: what the node's options say, else the policy.
+    pub(crate) fn max_luks_iterations(&self, given: Option<u64>) -> u64 {
+        given.or(self.policy().bounds.luks_iterations).unwrap_or(DEFAULT_MAX_ITERATIONS)
     }
 
     /// Flags of the node being opened.
@@ -284,10 +298,14 @@ impl OpenContext<'_> {
     }
 
     async fn probe(&mut self) -> Result<&'static DriverInfo> {
+        if self.policy().explicit_format && !self.flags.no_io {
+            let what = "its format is not given, and its content is not to be trusted to tell it";
+            return Err(Error::refused(self.label(), Rule::Format, what));
+        }
         let file = self.open_child_node("file", Role::IMAGE, None).await?;
         let file = file.ok_or_else(|| missing("file", &self.name))?;
-        let head = file.read(0, IoBufMut::zeroed(PROBE_BYTES)).await?;
         let present = usize::try_from(file.size()).unwrap_or(usize::MAX).min(PROBE_BYTES);
+        let head = file.read(0, IoBufMut::zeroed(PROBE_BYTES)).await?;
         let name = file.filename();
         self.probed = Some(file);
         self.format_probed = true;
@@ -311,11 +329,37 @@ impl OpenContext<'_> {
             abandon(graph, self.edges, self.opened).await;
             return Err(error.into());
         }
+        if let Err(error) = self.check_size(driver.size()) {
+            // The error that led here is the one to report.
+            let _ = driver.close().await;
+            abandon(graph, self.edges, self.opened).await;
+            return Err(error);
+        }
         let identity = self.identity(info, &given);
+        let is_read = self.level == Level::Image && !self.flags.no_io;
+        let flags = self.flags;
         let node = Node::new(self.name, identity, self.flags, driver, self.edges);
         graph.register(&node)?;
         graph.mutate(|| perms::refresh(&node))?;
+        if is_read && let Err(error) = graph.policy().check_expansion(&node).await {
+            // What else fails here is what a check is to find.
+            if !flags.check || matches!(error, Error::Refused { .. }) {
+                // The error that led here is the one to report.
+                let _ = graph.release(node).await;
+                return Err(error);
+            }
+        }
         Ok(node)
+    }
+
+    /// Fails if an image claims to be larger than the policy allows.
+    fn check_size(&self, size: u64) -> Result<()> {
+        if self.level != Level::Image {
+            return Ok(());
+        }
+        let bound = self.policy().bounds.virtual_size;
+        let what = || format!("its disk has {size} bytes");
+        Policy::check_bound(bound, size, &self.label(), Rule::VirtualSize, what)
     }
 
     /// What opens this node again, `given` being its options.
@@ -364,6 +408,16 @@ impl OpenContext<'_> {
         role: Role,
         default: Option<&str>,
     ) -> Result<Option<Arc<Edge>>> {
+        let is_given = match self.options.get(key) {
+            None => false,
+            Some(Value::Dict(given)) => given.contains("driver") || given.contains("filename"),
+            Some(_) => true,
+        };
+        let named = default.filter(|_| !is_given);
+        if let Some(path) = named {
+            let what = key.replace('-', " ");
+            self.policy().check_reference(&self.base_filename(), &what, path)?;
+        }
         let default = default.map(|path| {
             let mut file = Dict::default();
             file.insert("driver", "file");
@@ -451,8 +505,14 @@ impl OpenContext<'_> {
         let name = what.filename.clone().unwrap_or_default();
         let mut chain = self.chain.clone();
         chain.push(identity(&self.base_filename()));
-        if chain.len() > MAX_CHAIN || (!name.is_empty() && chain.contains(&identity(&name))) {
+        if !name.is_empty() && chain.contains(&identity(&name)) {
             return Err(Error::BackingLoop { node: self.label(), file: name });
+        }
+        let most = self.policy().bounds.chain_depth.unwrap_or(MAX_CHAIN);
+        let depth = chain.len() + 1;
+        if depth > most {
+            let what = format!("its chain of backing files has more than {most} images");
+            return Err(Error::refused(self.label(), Rule::ChainDepth, what));
         }
         let node =
             Box::pin(self.graph.open_node(what, Level::Image, &chain)).await.map_err(|error| {
@@ -495,7 +555,9 @@ impl OpenContext<'_> {
             return Ok(Some(OpenOptions { filename, options, flags }));
         }
         let Some(stored) = stored.filter(|s| !s.is_empty()) else { return Ok(None) };
-        let filename = filename::resolve_backing(stored, &self.base_filename())?;
+        let base = self.base_filename();
+        let filename = filename::resolve_backing(stored, &base)?;
+        self.policy().check_reference(&base, "backing file", &filename)?;
         if options.get("driver").is_none()
             && let Some(format) = format.filter(|f| !f.is_empty())
         {

@@ -7,7 +7,7 @@ use super::Graph;
 use super::node::Node;
 use super::status::skip_filters;
 use crate::dirty_bitmap::{BitmapChange, BitmapInfo, DirtyBitmap};
-use crate::driver::SnapshotInfo;
+use crate::driver::{CompactWatch, Compaction, SnapshotInfo};
 use crate::error::{Error, Result};
 use crate::snapshot::{NewSnapshot, SnapshotKey};
 
@@ -42,6 +42,13 @@ impl Graph {
         let node = skip_filters(Arc::clone(node));
         let _drained = self.drain(&node).await;
         node.driver().show_snapshot(snapshot).await
+    }
+
+    /// Moves what the image of `node` stores to the front of its file, and cuts the file.
+    pub async fn compact(&self, node: &Arc<Node>, watch: &dyn CompactWatch) -> Result<Compaction> {
+        let node = writable(node)?;
+        let _drained = self.drain(&node).await;
+        node.driver().compact(watch).await
     }
 
     /// The persistent bitmaps of `node`.

@@ -17,6 +17,7 @@ mod number;
 pub mod size;
 pub mod tree;
 mod types;
+mod validate;
 mod value;
 
 pub use cache::CacheMode;
@@ -30,4 +31,5 @@ pub use node::{DetectZeroes, Discard, NodeOptions};
 pub use size::{NumberError, format_size, parse_i64, parse_size, parse_u64};
 pub use tree::{expand, flatten};
 pub use types::{ChildRef, NodeName, Size};
+pub use validate::validate;
 pub use value::{Dict, Value};

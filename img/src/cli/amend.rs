@@ -1,13 +1,14 @@
 //! `amend`: change properties of an existing image.
 
 use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Policy;
 use cairn_block::options::{CacheMode, join_lists, wants_help};
 use clap::Args;
 
-use super::args::{ObjectArgs, ProgressArgs, QuietArgs, cache_or, print};
+use super::args::{DryRunArgs, ObjectArgs, ProgressArgs, QuietArgs, cache_or, print};
 use super::transfer::Transfer;
 use crate::error::{Error, Result};
-use crate::ops::amend::{amend, format_of, option_help};
+use crate::ops::amend::{amend, format_of, option_help, rehearse};
 use crate::ops::image::ImageSpec;
 use crate::runtime;
 
@@ -37,6 +38,8 @@ pub(super) struct Amend {
     #[arg(short = 't', long, value_name = "MODE")]
     cache: Option<String>,
     #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
     progress: ProgressArgs,
     #[command(flatten)]
     quiet: QuietArgs,
@@ -48,8 +51,8 @@ pub(super) struct Amend {
 }
 
 impl Amend {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         if self.options.is_empty() {
             return Err(Error::Usage("say what to change with -o".to_owned()));
         }
@@ -70,6 +73,12 @@ impl Amend {
         }
         let spec = spec.ok_or_else(|| Error::Usage("give the image".to_owned()))?;
         let cache = cache_or(self.cache.as_deref(), CacheMode::Writeback)?;
+        if self.dry_run.dry_run {
+            let config = EngineConfig::default();
+            let told = runtime::run(&config, rehearse(&graph, &spec, &options))?;
+            self.quiet.print(&format!("{told}\n"))?;
+            return Ok(0);
+        }
         let transfer = Transfer::start(&self.progress, &self.quiet)?;
         let result = transfer.run(|_| amend(&graph, &spec, &options, cache, self.force));
         transfer.finish();

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use cairn_block::graph::Graph;
-use cairn_block::options::{CacheMode, parse_i64, parse_list, parse_size};
+use cairn_block::graph::{Graph, Policy};
+use cairn_block::options::{CacheMode, parse_i64, parse_list, parse_size, parse_u64};
 use cairn_block::snapshot::SnapshotKey;
 use clap::Args;
 
@@ -40,9 +40,9 @@ pub(super) struct ObjectArgs {
 }
 
 impl ObjectArgs {
-    /// A graph with the objects in it.
-    pub(super) fn graph(&self) -> Result<Arc<Graph>> {
-        let graph = runtime::graph();
+    /// A graph with the objects in it, whose images may ask for what `policy` allows.
+    pub(super) fn graph(&self, policy: &Policy) -> Result<Arc<Graph>> {
+        let graph = runtime::graph(policy.clone());
         super::objects::create(&graph, &self.texts)?;
         Ok(graph)
     }
@@ -86,6 +86,14 @@ impl QuietArgs {
     pub(super) fn print(&self, text: &str) -> Result<()> {
         if self.quiet { Ok(()) } else { print(text) }
     }
+}
+
+/// Looking instead of doing.
+#[derive(Args, Debug)]
+pub(super) struct DryRunArgs {
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Showing progress.
@@ -149,6 +157,13 @@ pub(super) fn number_or(
         .ok_or_else(|| {
             Error::Usage(format!("{what} '{text}' is not a whole number from {least} to {most}"))
         })
+}
+
+/// Reads a whole number from `least` to `most`.
+pub(super) fn number(what: &str, text: &str, least: u64, most: u64) -> Result<u64> {
+    parse_u64(text).ok().filter(|value| (least..=most).contains(value)).ok_or_else(|| {
+        Error::Usage(format!("{what} '{text}' is not a whole number from {least} to {most}"))
+    })
 }
 
 /// Reads a cache mode, or gives the default.

@@ -1,6 +1,7 @@
 //! `bench`: a simple I/O benchmark.
 
 use cairn_block::engine::{EngineConfig, Mode};
+use cairn_block::graph::Policy;
 use cairn_block::options::CacheMode;
 use clap::{Args, ValueEnum};
 
@@ -82,7 +83,7 @@ const DEFAULT_LENGTH: u64 = 4096;
 const INT_MAX: u32 = i32::MAX.unsigned_abs();
 
 impl Bench {
-    pub(super) fn run(self) -> Result<u8> {
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
         let request = self.request()?;
         let access = Access {
             write: self.write,
@@ -96,7 +97,7 @@ impl Bench {
             Some(AioArg::Native) | None => Mode::Auto,
         };
         let spec = self.image.image(self.file);
-        let graph = runtime::graph();
+        let graph = runtime::graph(policy.clone());
         let quiet = &self.quiet;
         let elapsed = runtime::run(&EngineConfig { mode, ..EngineConfig::default() }, async {
             let image = spec.open(&graph, &access).await?;

@@ -1,11 +1,12 @@
 //! `bitmap`: change persistent dirty bitmaps.
 
 use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Policy;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use super::args::{FormatArgs, ObjectArgs, size};
+use super::args::{DryRunArgs, FormatArgs, ObjectArgs, print, size};
 use crate::error::{Error, Result};
-use crate::ops::bitmap::{Action, BitmapRequest, change};
+use crate::ops::bitmap::{Action, BitmapRequest, change, rehearse};
 use crate::ops::image::ImageSpec;
 use crate::runtime;
 
@@ -36,6 +37,8 @@ pub(super) struct Bitmap {
     /// Format of that image
     #[arg(short = 'F', long, value_name = "FMT", allow_hyphen_values = true)]
     source_format: Option<String>,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
     #[command(flatten)]
     objects: ObjectArgs,
     /// The image
@@ -105,8 +108,8 @@ impl Args for Actions {
 }
 
 impl Bitmap {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         let Actions(actions) = self.actions;
         let has = |wanted: &Action| actions.contains(wanted);
         let merges = actions.iter().any(|action| matches!(action, Action::Merge(_)));
@@ -135,7 +138,12 @@ impl Bitmap {
                 .map(|name| ImageSpec::File { name, format: self.source_format }),
             actions,
         };
-        runtime::run(&EngineConfig::default(), change(&graph, &request))?;
+        let config = EngineConfig::default();
+        if self.dry_run.dry_run {
+            print(&runtime::run(&config, rehearse(&graph, &request))?)?;
+            return Ok(0);
+        }
+        runtime::run(&config, change(&graph, &request))?;
         Ok(0)
     }
 }

@@ -2,14 +2,15 @@
 
 use cairn_block::driver::Repair;
 use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Policy;
 use cairn_block::options::CacheMode;
 use clap::{Args, ValueEnum};
 
-use super::args::{FormatArgs, ObjectArgs, OutputArgs, OutputForm, QuietArgs, ShareArgs, cache_or};
+use super::args::{DryRunArgs, FormatArgs, ObjectArgs, OutputArgs, OutputForm, QuietArgs, ShareArgs, cache_or};
 use crate::error::Result;
 use crate::ops::check::check;
 use crate::ops::image::Access;
-use crate::output::check::{human, json, repaired};
+use crate::output::check::{human, json, repaired, would_repair};
 use crate::runtime;
 
 const NOTES: &str = "\
@@ -33,6 +34,8 @@ pub(super) struct Check {
     #[arg(short = 'T', long, value_name = "MODE")]
     cache: Option<String>,
     #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
     share: ShareArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -52,13 +55,15 @@ enum RepairArg {
 }
 
 impl Check {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         let repair = match self.repair {
             None => Repair::empty(),
             Some(RepairArg::Leaks) => Repair::LEAKS,
             Some(RepairArg::All) => Repair::LEAKS | Repair::ERRORS,
         };
+        let planned = if self.dry_run.dry_run { repair } else { Repair::empty() };
+        let repair = repair - planned;
         let access = Access {
             write: !repair.is_empty(),
             check: true,
@@ -89,6 +94,9 @@ impl Check {
                 OutputForm::Human => human(&checked.report),
                 OutputForm::Json => json(&filename, format, &checked.report),
             })?;
+            if form == OutputForm::Human && !planned.is_empty() {
+                quiet.print(&would_repair(&checked.report, planned))?;
+            }
             closed?;
             Ok(checked.exit_status())
         })

@@ -1,12 +1,13 @@
 //! `commit`: write an overlay into its backing file.
 
+use cairn_block::graph::Policy;
 use cairn_block::options::CacheMode;
 use clap::Args;
 
-use super::args::{FormatArgs, ObjectArgs, ProgressArgs, QuietArgs, cache_or, size};
+use super::args::{DryRunArgs, FormatArgs, ObjectArgs, ProgressArgs, QuietArgs, cache_or, size};
 use super::transfer::Transfer;
 use crate::error::Result;
-use crate::ops::commit::{CommitRequest, commit};
+use crate::ops::commit::{CommitRequest, commit, rehearse};
 
 const EXAMPLES: &str = "\
 The overlay is emptied when its data is safely in the backing file, unless -d or -b is given.
@@ -34,6 +35,8 @@ pub(super) struct Commit {
     #[arg(short = 't', long, value_name = "MODE")]
     cache: Option<String>,
     #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
     progress: ProgressArgs,
     #[command(flatten)]
     quiet: QuietArgs,
@@ -45,8 +48,8 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         let request = CommitRequest {
             image: self.image.image(self.file),
             keep: self.drop || self.base.is_some(),
@@ -55,10 +58,14 @@ impl Commit {
             cache: cache_or(self.cache.as_deref(), CacheMode::Writeback)?,
         };
         let transfer = Transfer::start(&self.progress, &self.quiet)?;
-        let result = transfer.run(|notice| commit(&graph, &request, notice));
+        let result = transfer.run(|notice| async {
+            if self.dry_run.dry_run {
+                return rehearse(&graph, &request).await;
+            }
+            commit(&graph, &request, notice).await.map(|()| "Image committed.".to_owned())
+        });
         transfer.finish();
-        result?;
-        self.quiet.print("Image committed.\n")?;
+        self.quiet.print(&format!("{}\n", result?))?;
         Ok(0)
     }
 }

@@ -1,14 +1,16 @@
 //! `convert`: copy an image into another format.
 
+use cairn_block::graph::Policy;
 use cairn_block::options::{CacheMode, join_lists, wants_help};
 use clap::Args;
 
 use super::Program;
 use super::args::{
-    ObjectArgs, ProgressArgs, QuietArgs, cache_or, number_or, size, size_or, snapshot_key,
+    DryRunArgs, ObjectArgs, ProgressArgs, QuietArgs, cache_or, number_or, size, size_or,
+    snapshot_key,
 };
 use crate::error::{Error, Result};
-use crate::ops::convert::{Bitmaps, ConvertRequest, Notice, SECTOR, Target, convert};
+use crate::ops::convert::{Bitmaps, ConvertRequest, Notice, SECTOR, Target, convert, rehearse};
 use crate::ops::create::CreateRequest;
 use crate::ops::image::ImageSpec;
 use crate::progress::Progress;
@@ -93,6 +95,11 @@ pub(super) struct Convert {
     /// Go on after read errors; unreadable sectors become zeroes
     #[arg(long)]
     salvage: bool,
+    /// Read the target again when it is written, and compare it with the sources
+    #[arg(long, conflicts_with = "salvage")]
+    verify: bool,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
     #[command(flatten)]
     progress: ProgressArgs,
     #[command(flatten)]
@@ -114,8 +121,8 @@ const SPARSE: u64 = 4096;
 const MAX_SPARSE: u64 = 16 << 20;
 
 impl Convert {
-    pub(super) fn run(self, program: Program) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, program: Program, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         let options = join_lists(&self.target_options)?;
         if wants_help(&options) {
             let format = self.target_format.as_deref().unwrap_or("raw");
@@ -128,6 +135,12 @@ impl Convert {
             program,
             quiet: self.quiet.quiet,
         };
+        if self.dry_run.dry_run {
+            let told = runtime::run_watched(rehearse(&graph, &request, &report), || {})?;
+            report.progress.finish();
+            self.quiet.print(&format!("{told}\n"))?;
+            return Ok(0);
+        }
         let operation = convert(&graph, request, &report);
         let result = runtime::run_watched(operation, || report.progress.request_report());
         if result.is_ok() {
@@ -174,6 +187,7 @@ impl Convert {
             copy_range: self.copy_range_offloading,
             rate: self.rate.as_deref().map(|text| size("the rate", text)).transpose()?,
             salvage: self.salvage,
+            verify: self.verify,
         })
     }
 

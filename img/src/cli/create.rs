@@ -1,12 +1,13 @@
 //! `create`: a new image.
 
+use cairn_block::graph::Policy;
 use cairn_block::options::help::creation_help;
 use cairn_block::options::{join_lists, wants_help};
 use clap::Args;
 
-use super::args::{ObjectArgs, QuietArgs, print, size};
+use super::args::{DryRunArgs, ObjectArgs, QuietArgs, print, size};
 use crate::error::{Error, Result};
-use crate::ops::create::{CreateRequest, create, creating_driver, protocol_options};
+use crate::ops::create::{CreateRequest, create, creating_driver, protocol_options, rehearse};
 use crate::runtime;
 
 const EXAMPLES: &str = "\
@@ -37,6 +38,8 @@ pub(super) struct Create {
     #[arg(short = 'u', long)]
     backing_unsafe: bool,
     #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
     quiet: QuietArgs,
     #[command(flatten)]
     objects: ObjectArgs,
@@ -49,8 +52,8 @@ pub(super) struct Create {
 }
 
 impl Create {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         let format = self.format.unwrap_or_else(|| "raw".to_owned());
         let options = join_lists(&self.options)?;
         if wants_help(&options) {
@@ -67,7 +70,11 @@ impl Create {
             backing_format: self.backing_format,
             backing_unsafe: self.backing_unsafe,
         };
-        let created = runtime::run_watched(create(&graph, &request), || {})?;
+        let created = if self.dry_run.dry_run {
+            runtime::run_watched(rehearse(&graph, &request), || {})?
+        } else {
+            runtime::run_watched(create(&graph, &request), || {})?
+        };
         self.quiet.print(&format!("{created}\n"))?;
         Ok(0)
     }

@@ -1,11 +1,12 @@
 //! `dd`: copy part of an image.
 
+use cairn_block::graph::Policy;
 use cairn_block::options::parse_size;
 use clap::Args;
 
-use super::args::{FormatArgs, ObjectArgs, ShareArgs};
+use super::args::{DryRunArgs, FormatArgs, ObjectArgs, ShareArgs, print};
 use crate::error::{Error, Result};
-use crate::ops::dd::{Copied, DdRequest, dd};
+use crate::ops::dd::{Copied, DdRequest, dd, rehearse};
 use crate::runtime;
 
 const EXAMPLES: &str = "\
@@ -29,6 +30,8 @@ pub(super) struct Dd {
     #[arg(short = 'O', long, value_name = "FMT", allow_hyphen_values = true)]
     output_format: Option<String>,
     #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
     share: ShareArgs,
     #[command(flatten)]
     objects: ObjectArgs,
@@ -41,8 +44,8 @@ pub(super) struct Dd {
 const BLOCK: u64 = 512;
 
 impl Dd {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         let operands = Operands::parse(&self.operands)?;
         let (Some(source), Some(target)) = (operands.source, operands.target) else {
             return Err(Error::Usage(
@@ -58,6 +61,11 @@ impl Dd {
             count: operands.count,
             skip: operands.skip.unwrap_or(0),
         };
+        if self.dry_run.dry_run {
+            let told = runtime::run_watched(rehearse(&graph, request), || {})?;
+            print(&format!("{told}\n"))?;
+            return Ok(0);
+        }
         let copied = runtime::run_watched(dd(&graph, request), || {})?;
         if copied == Copied::SkippedBeyondEnd {
             eprintln!("'{source}' ends before the blocks to skip; the new image is empty");

@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write as _};
 
 use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Policy;
 use clap::Args;
 
 use super::args::{FormatArgs, ObjectArgs, OutputArgs, OutputForm, ShareArgs, size_or};
@@ -41,8 +42,8 @@ pub(super) struct Map {
 }
 
 impl Map {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         let start = size_or("the start offset", self.start_offset.as_deref(), 0)?;
         let length = size_or("the length", self.max_length.as_deref(), u64::MAX)?;
         let access = Access { force_share: self.share.force_share, ..Access::default() };

@@ -1,6 +1,7 @@
 //! `measure`: how big a new image would be.
 
 use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Policy;
 use cairn_block::options::{CacheMode, join_lists, wants_help};
 use clap::Args;
 
@@ -48,8 +49,8 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         let format = self.target_format.as_deref().unwrap_or("raw");
         let options = join_lists(&self.options)?;
         if wants_help(&options) {

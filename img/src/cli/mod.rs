@@ -8,7 +8,9 @@ mod amend;
 pub(crate) mod args;
 mod bench;
 mod bitmap;
+mod capabilities;
 mod check;
+mod checksum;
 mod commit;
 mod compare;
 mod convert;
@@ -19,6 +21,7 @@ mod map;
 mod measure;
 pub(crate) mod objects;
 pub(crate) mod parse;
+mod policy;
 mod program;
 mod rebase;
 mod resize;
@@ -50,12 +53,17 @@ struct Cli {
     /// Accepted for compatibility; there are no trace events
     #[arg(short = 'T', long, value_name = "SPEC", allow_hyphen_values = true)]
     trace: Option<String>,
+    /// Print what this program can do, as JSON: commands, formats, protocols, filters and features
+    #[arg(long)]
+    capabilities: bool,
     /// Print a completion script for bash, elvish, fish, powershell or zsh
     #[arg(long, value_name = "SHELL")]
     completions: Option<clap_complete::Shell>,
     /// Print the manual page, or that of one command, in roff
     #[arg(long, value_name = "COMMAND", num_args = 0..=1, default_missing_value = "")]
     man: Option<String>,
+    #[command(flatten)]
+    policy: policy::PolicyArgs,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -66,6 +74,7 @@ enum Command {
     Bench(bench::Bench),
     Bitmap(bitmap::Bitmap),
     Check(check::Check),
+    Checksum(checksum::Checksum),
     Commit(commit::Commit),
     Compare(compare::Compare),
     Convert(convert::Convert),
@@ -101,25 +110,31 @@ fn execute(program: Program, cli: Cli) -> Result<u8, Error> {
     if let Some(shell) = cli.completions {
         return shell::print_completions(parse::command(program), shell).map(|()| 0);
     }
+    if cli.capabilities {
+        let document = capabilities::capabilities(program);
+        return args::print(&crate::output::json_document(document)).map(|()| 0);
+    }
     if let Some(command) = cli.man {
         return shell::print_man(parse::command(program), &command).map(|()| 0);
     }
+    let policy = cli.policy.policy()?;
     match cli.command {
-        Some(Command::Amend(args)) => args.run(),
-        Some(Command::Bench(args)) => args.run(),
-        Some(Command::Bitmap(args)) => args.run(),
-        Some(Command::Check(args)) => args.run(),
-        Some(Command::Commit(args)) => args.run(),
-        Some(Command::Compare(args)) => args.run(),
-        Some(Command::Convert(args)) => args.run(program),
-        Some(Command::Create(args)) => args.run(),
-        Some(Command::Dd(args)) => args.run(),
-        Some(Command::Info(args)) => args.run(),
-        Some(Command::Map(args)) => args.run(),
-        Some(Command::Measure(args)) => args.run(),
-        Some(Command::Rebase(args)) => args.run(),
-        Some(Command::Resize(args)) => args.run(),
-        Some(Command::Snapshot(args)) => args.run(),
+        Some(Command::Amend(args)) => args.run(&policy),
+        Some(Command::Bench(args)) => args.run(&policy),
+        Some(Command::Bitmap(args)) => args.run(&policy),
+        Some(Command::Check(args)) => args.run(&policy),
+        Some(Command::Checksum(args)) => args.run(&policy),
+        Some(Command::Commit(args)) => args.run(&policy),
+        Some(Command::Compare(args)) => args.run(&policy),
+        Some(Command::Convert(args)) => args.run(program, &policy),
+        Some(Command::Create(args)) => args.run(&policy),
+        Some(Command::Dd(args)) => args.run(&policy),
+        Some(Command::Info(args)) => args.run(&policy, cli.policy.strict_policy()?),
+        Some(Command::Map(args)) => args.run(&policy),
+        Some(Command::Measure(args)) => args.run(&policy),
+        Some(Command::Rebase(args)) => args.run(&policy),
+        Some(Command::Resize(args)) => args.run(&policy),
+        Some(Command::Snapshot(args)) => args.run(&policy),
         // Global options alone are no error.
         None => Ok(0),
     }

@@ -7,8 +7,9 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 /// The release whose interface is kept.
-const REFERENCE_VERSION: &str = "10.0.2";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(super) const REFERENCE_VERSION: &str = "10.0.2";
+/// Our own version.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The name under which a program was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

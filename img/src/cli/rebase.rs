@@ -1,12 +1,13 @@
 //! `rebase`: give an overlay another backing file.
 
+use cairn_block::graph::Policy;
 use cairn_block::options::CacheMode;
 use clap::Args;
 
-use super::args::{FormatArgs, ObjectArgs, ProgressArgs, QuietArgs, ShareArgs, cache_or};
+use super::args::{DryRunArgs, FormatArgs, ObjectArgs, ProgressArgs, QuietArgs, ShareArgs, cache_or};
 use super::transfer::Transfer;
 use crate::error::{Error, Result};
-use crate::ops::rebase::{NewBacking, RebaseRequest, rebase};
+use crate::ops::rebase::{NewBacking, RebaseRequest, rebase, rehearse};
 
 const EXAMPLES: &str = "\
 An overlay shows the same before and after: what differs between the backing files is copied into
@@ -42,6 +43,8 @@ pub(super) struct Rebase {
     #[arg(short = 'T', long, value_name = "MODE")]
     backing_cache: Option<String>,
     #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
     share: ShareArgs,
     #[command(flatten)]
     progress: ProgressArgs,
@@ -55,8 +58,8 @@ pub(super) struct Rebase {
 }
 
 impl Rebase {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         if self.backing.is_none() && !self.backing_unsafe {
             return Err(Error::Usage(
                 "give the new backing file with -b, or -u to change the name only".to_owned(),
@@ -76,8 +79,14 @@ impl Rebase {
             compress: self.compress,
         };
         let transfer = Transfer::start(&self.progress, &self.quiet)?;
-        let result = transfer.run(|notice| rebase(&graph, &request, notice));
+        let result = transfer.run(|notice| async {
+            if self.dry_run.dry_run {
+                return rehearse(&graph, &request, notice).await.map(|told| told + "\n");
+            }
+            rebase(&graph, &request, notice).await.map(|()| String::new())
+        });
         transfer.finish();
-        result.map(|()| 0)
+        self.quiet.print(&result?)?;
+        Ok(0)
     }
 }

@@ -2,12 +2,13 @@
 
 use cairn_block::driver::Prealloc;
 use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Policy;
 use clap::{Args, ValueEnum};
 
-use super::args::{FormatArgs, ObjectArgs, QuietArgs, size};
+use super::args::{DryRunArgs, FormatArgs, ObjectArgs, QuietArgs, size};
 use crate::error::Result;
 use crate::ops::image::Access;
-use crate::ops::resize::{NewSize, resize};
+use crate::ops::resize::{NewSize, new_size, resize};
 use crate::runtime;
 
 const EXAMPLES: &str = "\
@@ -27,6 +28,8 @@ pub(super) struct Resize {
     /// Storage for the added part (default: off)
     #[arg(long, value_name = "MODE")]
     preallocation: Option<PreallocArg>,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
     #[command(flatten)]
     quiet: QuietArgs,
     #[command(flatten)]
@@ -48,31 +51,40 @@ enum PreallocArg {
 }
 
 impl Resize {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
-        let new_size = new_size(&self.size)?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
+        let wanted = parse_size(&self.size)?;
         let prealloc = match self.preallocation {
             None | Some(PreallocArg::Off) => Prealloc::Off,
             Some(PreallocArg::Metadata) => Prealloc::Metadata,
             Some(PreallocArg::Falloc) => Prealloc::Falloc,
             Some(PreallocArg::Full) => Prealloc::Full,
         };
-        let access = Access { write: true, resize: true, ..Access::default() };
+        let change = !self.dry_run.dry_run;
+        let access = Access { write: change, resize: change, ..Access::default() };
         let spec = self.image.image(self.file);
-        runtime::run(&EngineConfig::default(), async {
+        let done = runtime::run(&EngineConfig::default(), async {
             let image = spec.open(&graph, &access).await?;
-            let resized = resize(&image, new_size, prealloc, self.shrink).await;
+            let size = image.size();
+            let resized = if change {
+                resize(&image, wanted, prealloc, self.shrink).await.map(|()| "Image resized.\n".into())
+            } else {
+                new_size(&image, wanted, prealloc, self.shrink).map(|new| {
+                    format!("Would resize '{}' from {size} to {new} bytes.\n", spec.label())
+                })
+            };
             let closed = image.close().await;
-            resized?;
-            Ok(closed?)
+            let done: String = resized?;
+            closed?;
+            Ok(done)
         })?;
-        self.quiet.print("Image resized.\n")?;
+        self.quiet.print(&done)?;
         Ok(0)
     }
 }
 
 /// Reads a size, or with a sign a difference.
-fn new_size(text: &str) -> Result<NewSize> {
+fn parse_size(text: &str) -> Result<NewSize> {
     let parse = |digits| size("the size", digits);
     if let Some(digits) = text.strip_prefix('+') {
         parse(digits).map(NewSize::Grow)
@@ -89,11 +101,11 @@ mod tests {
 
     #[test]
     fn a_sign_makes_a_difference() {
-        assert_eq!(new_size("10M").expect("size"), NewSize::Exactly(10 << 20));
-        assert_eq!(new_size("+1G").expect("size"), NewSize::Grow(1 << 30));
-        assert_eq!(new_size("-10M").expect("size"), NewSize::Shrink(10 << 20));
+        assert_eq!(parse_size("10M").expect("size"), NewSize::Exactly(10 << 20));
+        assert_eq!(parse_size("+1G").expect("size"), NewSize::Grow(1 << 30));
+        assert_eq!(parse_size("-10M").expect("size"), NewSize::Shrink(10 << 20));
         for text in ["", "+", "-", "--1", "+foo"] {
-            assert!(new_size(text).is_err(), "{text}");
+            assert!(parse_size(text).is_err(), "{text}");
         }
     }
 }

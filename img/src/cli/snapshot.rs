@@ -1,9 +1,10 @@
 //! `snapshot`: list, create, apply and delete internal snapshots.
 
 use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Policy;
 use clap::Args;
 
-use super::args::{FormatArgs, ObjectArgs, QuietArgs, ShareArgs, print};
+use super::args::{DryRunArgs, FormatArgs, ObjectArgs, QuietArgs, ShareArgs, print};
 use crate::error::{Error, Result};
 use crate::ops::snapshot::{self, Action};
 use crate::output::snapshot::table;
@@ -35,6 +36,8 @@ pub(super) struct Snapshot {
     #[arg(short, long, value_name = "ID|NAME", allow_hyphen_values = true)]
     delete: Option<String>,
     #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
     share: ShareArgs,
     #[command(flatten)]
     quiet: QuietArgs,
@@ -46,8 +49,8 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn run(self) -> Result<u8> {
-        let graph = self.objects.graph()?;
+    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+        let graph = self.objects.graph(policy)?;
         let mut actions: Vec<Action> = [
             self.create.map(Action::Create),
             self.apply.map(Action::Apply),
@@ -71,6 +74,11 @@ impl Snapshot {
                 "-U is for images that others write to; they must not be changed meanwhile"
                     .to_owned(),
             ));
+        }
+        if self.dry_run.dry_run {
+            let told = runtime::run(&config, snapshot::rehearse(&graph, &spec, &action))?;
+            self.quiet.print(&format!("{told}\n"))?;
+            return Ok(0);
         }
         runtime::run(&config, snapshot::change(&graph, &spec, action))?;
         Ok(0)

@@ -21,13 +21,13 @@ impl Transfer {
     }
 
     /// Runs the operation to its end.
-    pub(super) fn run<'a, F: Future<Output = Result<()>>>(
+    pub(super) fn run<'a, T, F: Future<Output = Result<T>>>(
         &'a self,
         operation: impl FnOnce(&'a dyn Notice) -> F,
-    ) -> Result<()> {
-        runtime::run_watched(operation(self), || self.progress.request_report())?;
+    ) -> Result<T> {
+        let result = runtime::run_watched(operation(self), || self.progress.request_report())?;
         self.progress.complete();
-        Ok(())
+        Ok(result)
     }
 
     /// Ends the display.

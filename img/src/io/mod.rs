@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use cairn_block::engine::EngineConfig;
+use cairn_block::graph::Policy;
 
 use crate::cli::{Program, objects, parse, shell};
 use crate::error::Result;
@@ -55,7 +56,7 @@ fn execute(program: Program, cli: Cli) -> Result<u8> {
     if cli.man {
         return shell::print_man(args::command(program), "").map(|()| 0);
     }
-    let graph = runtime::graph();
+    let graph = runtime::graph(Policy::default());
     objects::create(&graph, &cli.objects)?;
     let opening = cli.opening()?;
     runtime::run(&EngineConfig::default(), async {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cairn_block::driver::amend_options;
 use cairn_block::graph::Graph;
-use cairn_block::options::{CacheMode, Dict, help, parse_list};
+use cairn_block::options::{CacheMode, Dict, help, parse_list, validate};
 
 use super::image::{Access, ImageSpec};
 use crate::error::{Error, Result};
@@ -31,6 +31,21 @@ pub async fn amend(
     let closed = image.close().await;
     amended?;
     Ok(closed?)
+}
+
+/// What [`amend`] would change, after a look at the image.
+pub async fn rehearse(graph: &Arc<Graph>, spec: &ImageSpec, options: &str) -> Result<String> {
+    let format = format_of(graph, spec).await?;
+    let create = cairn_block::driver::find(format).map_or(&[][..], |driver| driver.create_options);
+    let options = parse_list(options, None);
+    refuse_unknown(format, create, &options)?;
+    let known = amend_options(format).ok_or_else(|| cannot(format))?;
+    validate(&options, &format!("amendment of format '{format}'"), &[known])?;
+    let changes = options.iter().map(|(name, value)| {
+        format!("{name}={}", value.as_str().unwrap_or_default())
+    });
+    let changes: Vec<String> = changes.collect();
+    Ok(format!("Would set {} of '{}'.", changes.join(", "), spec.label()))
 }
 
 /// Explains options that are for creation only, and formats that cannot be amended.

@@ -86,6 +86,54 @@ pub async fn change(graph: &Arc<Graph>, request: &BitmapRequest) -> Result<()> {
     Ok(closed?)
 }
 
+/// What [`change`] would do, a line for each action, after a look at the images.
+pub async fn rehearse(graph: &Arc<Graph>, request: &BitmapRequest) -> Result<String> {
+    let access = Access { no_backing: true, ..Access::default() };
+    let names = async |spec: &ImageSpec| {
+        let image = spec.open(graph, &access).await?;
+        let bitmaps = graph.bitmaps(&image.node()).await;
+        image.close().await?;
+        Ok::<_, Error>(bitmaps?.into_iter().map(|bitmap| bitmap.name).collect::<Vec<String>>())
+    };
+    let mut present = names(&request.image).await?;
+    let source = match &request.source {
+        Some(source) => Some(names(source).await?),
+        None => None,
+    };
+    let name = &request.name;
+    let missing = |name: &str, action: &Action| {
+        let verb = action.verb();
+        Error::Usage(format!("cannot {verb} bitmap '{}': bitmap '{name}' does not exist", request.name))
+    };
+    let mut lines = String::new();
+    for action in &request.actions {
+        match action {
+            Action::Add if present.contains(name) => {
+                return Err(Error::Usage(format!("cannot add bitmap '{name}': it exists already")));
+            }
+            Action::Add => present.push(name.clone()),
+            Action::RemoveAll => {
+                for name in present.drain(..) {
+                    lines.push_str(&format!("Would remove bitmap '{name}'.\n"));
+                }
+                continue;
+            }
+            _ if !present.contains(name) => return Err(missing(name, action)),
+            Action::Remove => present.retain(|present| present != name),
+            Action::Merge(from) if !source.as_ref().unwrap_or(&present).contains(from) => {
+                return Err(missing(from, action));
+            }
+            Action::Merge(from) => {
+                lines.push_str(&format!("Would merge bitmap '{from}' into bitmap '{name}'.\n"));
+                continue;
+            }
+            Action::Clear | Action::Disable | Action::Enable => {}
+        }
+        lines.push_str(&format!("Would {} bitmap '{name}'.\n", action.verb()));
+    }
+    Ok(lines)
+}
+
 async fn act(
     graph: &Arc<Graph>,
     request: &BitmapRequest,

@@ -13,7 +13,7 @@ use cairn_block::options::{CacheMode, Dict, Value};
 
 use super::convert::{Copy, Notice, Sources, Zeroes};
 use super::image::{Access, ImageSpec};
-use super::info::{ImageInfo, info};
+use super::info::{ImageInfo, InfoRequest, info};
 use crate::error::{Error, Result};
 
 /// Requests in flight.
@@ -36,27 +36,68 @@ pub struct CommitRequest {
     pub cache: CacheMode,
 }
 
-/// Commits.
-pub async fn commit(
-    graph: &Arc<Graph>,
-    request: &CommitRequest,
-    notice: &dyn Notice,
-) -> Result<()> {
-    let chain = info(graph, request.image.clone(), false, true).await?;
+/// What [`commit`] would do, after a look at the images.
+pub async fn rehearse(graph: &Arc<Graph>, request: &CommitRequest) -> Result<String> {
+    let chain = info(graph, &InfoRequest::chain(request.image.clone())).await?;
     let depth = base_depth(&chain, &request.image, request.base.as_deref())?;
     let spec = base_spec(&chain, depth)?;
-    let access = Access { write: true, resize: true, cache: request.cache, ..Access::default() };
-    let keep = request.keep || depth > 1;
+    let access = Access { cache: request.cache, ..Access::default() };
+    let top = open_top(graph, request, Access { exclusive: true, ..access }, depth).await?;
+    let base = spec.open(graph, &Access { no_backing: true, ..access }).await?;
+    let sources = Sources::new(vec![top]);
+    let data = sources.allocated_bytes().await?;
+    let label = request.image.label();
+    let mut told = format!("Would write {data} bytes of '{label}' into '{}'.", spec.label());
+    if base.size() < sources.size() {
+        let (old, new) = (base.size(), sources.size());
+        told.push_str(&format!("\nWould grow '{}' from {old} to {new} bytes.", spec.label()));
+    }
+    if !keeps(request, depth) {
+        told.push_str(&format!("\nWould empty '{label}'."));
+    }
+    let closed = base.close().await;
+    sources.close().await?;
+    closed?;
+    Ok(told)
+}
+
+/// Whether the overlay stays as it is.
+fn keeps(request: &CommitRequest, depth: usize) -> bool {
+    request.keep || depth > 1
+}
+
+/// Opens the overlay as a chain of `depth` layers.
+async fn open_top(
+    graph: &Arc<Graph>,
+    request: &CommitRequest,
+    access: Access,
+    depth: usize,
+) -> Result<Backend> {
     let mut without_base = Dict::new();
     without_base.insert("backing", cut_below(depth));
-    let top_access = Access { write: !keep, resize: !keep, exclusive: true, ..access };
-    let top = request.image.open_with(graph, &top_access, without_base).await?;
+    let top = request.image.open_with(graph, &access, without_base).await?;
     if layers(&top.node()) != depth {
         return Err(Error::Usage(
             "the image options name a backing file; commit follows those that the images name"
                 .to_owned(),
         ));
     }
+    Ok(top)
+}
+
+/// Commits.
+pub async fn commit(
+    graph: &Arc<Graph>,
+    request: &CommitRequest,
+    notice: &dyn Notice,
+) -> Result<()> {
+    let chain = info(graph, &InfoRequest::chain(request.image.clone())).await?;
+    let depth = base_depth(&chain, &request.image, request.base.as_deref())?;
+    let spec = base_spec(&chain, depth)?;
+    let access = Access { write: true, resize: true, cache: request.cache, ..Access::default() };
+    let keep = keeps(request, depth);
+    let top_access = Access { write: !keep, resize: !keep, exclusive: true, ..access };
+    let top = open_top(graph, request, top_access, depth).await?;
     let base = spec.open(graph, &access).await?;
     let sources = Sources::new(vec![top]);
     let copied = copy(request, &sources, &base, notice).await;
@@ -141,6 +182,7 @@ async fn copy(
         copy_range: false,
         rate: request.rate,
         salvage: false,
+        verified_later: false,
     };
     copy.run(notice).await?;
     Ok(base.flush().await?)

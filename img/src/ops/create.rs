@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use cairn_block::driver::{self, DriverInfo, DriverKind};
 use cairn_block::graph::{Backend, Graph};
-use cairn_block::options::{Dict, OptionDesc, OptionError, Value, filename, help, parse_list};
+use cairn_block::options::{
+    Dict, OptionDesc, OptionError, Value, filename, help, parse_list, validate,
+};
 
 use super::image::{Access, ImageSpec};
 use super::staging::Staging;
@@ -38,6 +40,11 @@ pub async fn create(graph: &Arc<Graph>, request: &CreateRequest) -> Result<Strin
     let target = NewImage::create(graph, &plan).await?;
     target.commit()?;
     Ok(help::creation_line(&plan.filename, plan.driver.name, &plan.table, &plan.options))
+}
+
+/// What [`create`] would do, after a look at everything that it would look at.
+pub async fn rehearse(graph: &Arc<Graph>, request: &CreateRequest) -> Result<String> {
+    Plan::new(graph, request).await?.rehearse(graph).await
 }
 
 /// The driver called `format`, if it can create images.
@@ -127,6 +134,33 @@ impl Plan {
                 options
             },
         )
+    }
+
+    /// Says what creating the image would do, after checking its options and that its file can be
+    /// made.
+    pub(super) async fn rehearse(&self, graph: &Arc<Graph>) -> Result<String> {
+        let described: Vec<OptionDesc> = self.table.iter().map(|desc| **desc).collect();
+        validate(&self.options, &format!("format '{}'", self.driver.name), &[&described])?;
+        let mut needs = String::new();
+        if let Some(measure) = self.driver.measure {
+            let own = |name: &str| self.driver.create_options.iter().any(|desc| desc.name == name);
+            let mut options = Dict::new();
+            for (name, value) in self.options.iter().filter(|(name, _)| own(name)) {
+                options.insert(name.to_owned(), value.clone());
+            }
+            let measured = measure(options, None).await?;
+            needs = format!("; it needs {} bytes at first", measured.required);
+        }
+        let replaces = match Staging::destination(&self.filename)? {
+            Some(old) => {
+                look(graph, &old).await?;
+                " in place of the present file"
+            }
+            None => "",
+        };
+        let line = help::creation_line(&self.filename, self.driver.name, &self.table, &self.options);
+        let what = line.strip_prefix("Formatting ").unwrap_or(&line);
+        Ok(format!("Would create {what}{replaces}{needs}."))
     }
 
     /// Opens the backing file, to find mistakes now and to learn its size.
@@ -223,6 +257,13 @@ impl NewImage {
     pub(super) fn commit(self) -> Result<()> {
         self.staging.map_or(Ok(()), Staging::commit)
     }
+}
+
+/// Fails if a file that would be replaced is in use.
+async fn look(graph: &Arc<Graph>, filename: &str) -> Result<()> {
+    let spec = ImageSpec::File { name: filename.to_owned(), format: Some("file".to_owned()) };
+    let access = Access { exclusive: true, ..Access::default() };
+    Ok(spec.open(graph, &access).await?.close().await?)
 }
 
 /// Opens a file that is to be replaced as its writer would, which fails if somebody uses it.

@@ -1,8 +1,9 @@
 //! `dd`: copy a part of an image into a new image.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use cairn_block::graph::Graph;
+use cairn_block::graph::{Backend, Graph};
 use cairn_block::options::CacheMode;
 
 use super::convert::{Copy, Sources, Zeroes};
@@ -41,30 +42,60 @@ pub enum Copied {
     SkippedBeyondEnd,
 }
 
+/// The part of a source that is to be copied, and the image to create for it.
+struct Task {
+    source: Backend,
+    part: Range<u64>,
+    new: CreateRequest,
+    copied: Copied,
+}
+
+impl Task {
+    async fn new(graph: &Arc<Graph>, request: DdRequest) -> Result<Task> {
+        let access = Access::read(CacheMode::Writeback, request.force_share);
+        let source = request.source.open(graph, &access).await?;
+        let size = source.size();
+        let end = match request.count {
+            Some(count) => size.min(count.saturating_mul(request.block)),
+            None => size,
+        };
+        let wanted = request.skip.saturating_mul(request.block);
+        let part = wanted.min(end)..end;
+        let new = CreateRequest {
+            filename: request.target,
+            format: request.target_format,
+            size: Some(part.end - part.start),
+            ..CreateRequest::default()
+        };
+        let copied = if wanted > size { Copied::SkippedBeyondEnd } else { Copied::All };
+        Ok(Task { source, part, new, copied })
+    }
+}
+
+/// What [`dd`] would do.
+pub async fn rehearse(graph: &Arc<Graph>, request: DdRequest) -> Result<String> {
+    let Task { source, part, new, .. } = Task::new(graph, request).await?;
+    let plan = Plan::new(graph, &new).await?;
+    let told = plan.rehearse(graph).await;
+    source.close().await?;
+    Ok(format!(
+        "{}\nWould copy {} bytes from offset {} on into it.",
+        told?,
+        part.end - part.start,
+        part.start
+    ))
+}
+
 /// Copies. Every byte of the part is written, zeroes too.
 pub async fn dd(graph: &Arc<Graph>, request: DdRequest) -> Result<Copied> {
-    let access = Access::read(CacheMode::Writeback, request.force_share);
-    let source = request.source.open(graph, &access).await?;
-    let size = source.size();
-    let end = match request.count {
-        Some(count) => size.min(count.saturating_mul(request.block)),
-        None => size,
-    };
-    let wanted = request.skip.saturating_mul(request.block);
-    let start = wanted.min(end);
-    let new = CreateRequest {
-        filename: request.target,
-        format: request.target_format,
-        size: Some(end - start),
-        ..CreateRequest::default()
-    };
+    let Task { source, part, new, copied: result } = Task::new(graph, request).await?;
     let plan = Plan::new(graph, &new).await?;
     let image = NewImage::create(graph, &plan).await?;
     let spec =
         ImageSpec::File { name: image.filename.clone(), format: Some(plan.driver.name.to_owned()) };
     let access = Access { write: true, ..Access::default() };
     let target = image.with_name(spec.open(graph, &access).await)?;
-    let sources = Sources::part(source, start..end);
+    let sources = Sources::part(source, part);
     let copied = Copy {
         sources: &sources,
         target: &target,
@@ -78,6 +109,7 @@ pub async fn dd(graph: &Arc<Graph>, request: DdRequest) -> Result<Copied> {
         copy_range: false,
         rate: None,
         salvage: false,
+        verified_later: false,
     }
     .run(&())
     .await;
@@ -86,5 +118,5 @@ pub async fn dd(graph: &Arc<Graph>, request: DdRequest) -> Result<Copied> {
     image.with_name(closed.0.map_err(Into::into))?;
     closed.1?;
     image.commit()?;
-    Ok(if wanted > size { Copied::SkippedBeyondEnd } else { Copied::All })
+    Ok(result)
 }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_block::buf::is_zero;
 use cairn_block::driver::{Status, WriteFlags};
@@ -55,14 +56,48 @@ pub struct RebaseRequest {
     pub compress: bool,
 }
 
+/// What [`rebase`] would do, after a comparison of the backing files.
+pub async fn rehearse(
+    graph: &Arc<Graph>,
+    request: &RebaseRequest,
+    notice: &dyn Notice,
+) -> Result<String> {
+    let copied = run(graph, request, notice, Mode::Rehearse).await?;
+    let label = request.image.label();
+    Ok(match &request.backing {
+        Some(new) => format!(
+            "Would copy {copied} bytes into '{label}' and give it the backing file '{}'.",
+            new.file
+        ),
+        None => format!("Would copy {copied} bytes into '{label}' and leave it without backing file."),
+    })
+}
+
 /// Rebases.
 pub async fn rebase(
     graph: &Arc<Graph>,
     request: &RebaseRequest,
     notice: &dyn Notice,
 ) -> Result<()> {
+    run(graph, request, notice, Mode::Change).await.map(|_| ())
+}
+
+/// Whether anything is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Change,
+    Rehearse,
+}
+
+/// Does it or rehearses it. Returns the number of bytes to copy.
+async fn run(
+    graph: &Arc<Graph>,
+    request: &RebaseRequest,
+    notice: &dyn Notice,
+    mode: Mode,
+) -> Result<u64> {
     let access = Access {
-        write: true,
+        write: mode == Mode::Change,
         metadata_only: request.header_only,
         cache: request.cache,
         ..Access::default()
@@ -79,20 +114,26 @@ pub async fn rebase(
         {
             return Err(Error::Usage(format!("there is no image format '{format}'")));
         }
-        if !request.header_only {
-            copy_differences(graph, request, &overlay, notice).await?;
+        let copied = if request.header_only {
+            0
+        } else {
+            copy_differences(graph, request, &overlay, notice, mode).await?
+        };
+        if mode == Mode::Rehearse {
+            return Ok(copied);
         }
         let (file, format) = match request.backing.clone() {
             Some(new) => (Some(new.file), new.format),
             None => (None, None),
         };
         overlay.node().driver().change_backing(file, format).await?;
-        Ok(())
+        Ok(copied)
     };
     let changed = changed.await;
     let closed = overlay.close().await;
-    changed?;
-    Ok(closed?)
+    let copied = changed?;
+    closed?;
+    Ok(copied)
 }
 
 async fn copy_differences(
@@ -100,7 +141,8 @@ async fn copy_differences(
     request: &RebaseRequest,
     overlay: &Backend,
     notice: &dyn Notice,
-) -> Result<()> {
+    mode: Mode,
+) -> Result<u64> {
     let node = overlay.node();
     let new = match &request.backing {
         Some(new) => Some(open_backing(graph, request, new, &node).await?),
@@ -117,18 +159,25 @@ async fn copy_differences(
         compress: request.compress,
         next: Mutex::new(0),
         notice,
+        mode,
+        copied: AtomicU64::new(0),
     };
     notice.total(overlay.size());
     let copied = try_join_all((0..PARALLEL).map(|_| rebase.lane())).await;
+    let bytes = rebase.copied.load(Ordering::Relaxed);
     drop(rebase);
     if let Some(new) = new {
         new.close().await?;
     }
     copied?;
+    if mode == Mode::Rehearse {
+        return Ok(bytes);
+    }
     if request.compress {
         overlay.write_compressed(overlay.size(), IoBuf::zeroed(0)).await?;
     }
-    Ok(overlay.flush().await?)
+    overlay.flush().await?;
+    Ok(bytes)
 }
 
 async fn open_backing(
@@ -169,6 +218,9 @@ struct Rebase<'r> {
     /// First byte that no lane has claimed.
     next: Mutex<u64>,
     notice: &'r dyn Notice,
+    mode: Mode,
+    /// Bytes that were, or would be, copied.
+    copied: AtomicU64,
 }
 
 impl Rebase<'_> {
@@ -261,6 +313,10 @@ impl Rebase<'_> {
     async fn copy_run(&self, start: u64, old: &IoBuf, run: Range<usize>) -> Result<()> {
         let offset = start + run.start as u64;
         let data = old.slice(run);
+        self.copied.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if self.mode == Mode::Rehearse {
+            return Ok(());
+        }
         if is_zero(&data) {
             let len = data.len() as u64;
             self.overlay.write_zeroes(offset, len, WriteFlags::empty()).await?;

@@ -34,6 +34,18 @@ pub async fn resize(
     prealloc: Prealloc,
     allow_shrink: bool,
 ) -> Result<()> {
+    let new = new_size(image, size, prealloc, allow_shrink)?;
+    image.resize(new, Resize { exact: true, prealloc, zero_new: false }).await?;
+    Ok(())
+}
+
+/// The size that [`resize`] would give `image`, in bytes.
+pub fn new_size(
+    image: &Backend,
+    size: NewSize,
+    prealloc: Prealloc,
+    allow_shrink: bool,
+) -> Result<u64> {
     let current = image.size();
     let Some(new) = size.of(current).filter(|&new| new > 0) else {
         return Err(Error::Usage(format!(
@@ -49,8 +61,7 @@ pub async fn resize(
              use --shrink if that is what you want"
         )));
     }
-    image.resize(new, Resize { exact: true, prealloc, zero_new: false }).await?;
-    Ok(())
+    Ok(new)
 }
 
 #[cfg(test)]

@@ -60,6 +60,22 @@ pub async fn change(graph: &Arc<Graph>, spec: &ImageSpec, action: Action) -> Res
     Ok(closed?)
 }
 
+/// What [`change`] would do, after a look at the image.
+pub async fn rehearse(graph: &Arc<Graph>, spec: &ImageSpec, action: &Action) -> Result<String> {
+    let list = list(graph, spec, false).await?;
+    let (verb, key) = match action {
+        Action::Create(name) => ("create", name),
+        Action::Apply(key) => ("apply", key),
+        Action::Delete(key) => ("delete", key),
+    };
+    let found = SnapshotKey::IdOrName(key.clone());
+    if !matches!(action, Action::Create(_)) && found.find(&list).is_none() {
+        let error = found.not_found().context(format!("cannot {verb} snapshot '{key}'"));
+        return Err(error.into());
+    }
+    Ok(format!("Would {verb} snapshot '{key}' of '{}'.", spec.label()))
+}
+
 /// A snapshot of a disk that no machine is running on.
 fn now(name: String) -> NewSnapshot {
     // A clock before 1970 shows as 1970.

@@ -64,6 +64,28 @@ impl Staging {
         staging.owner_fits().then_some(staging)
     }
 
+    /// The plain file that creating `filename` would replace, if any. Fails where no file could be
+    /// made.
+    pub(super) fn destination(filename: &str) -> Result<Option<String>> {
+        let Some(path) = local_path(filename) else { return Ok(None) };
+        let error = |what, source| Error::File { what, path: path.clone(), source };
+        match fs::metadata(&path) {
+            Ok(old) if old.is_file() => Ok(path.to_str().map(str::to_owned)),
+            Ok(_) => Ok(None),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                match fs::metadata(directory(&path)) {
+                    Ok(found) if found.is_dir() => Ok(None),
+                    Ok(_) => {
+                        let source = io::Error::from(io::ErrorKind::NotADirectory);
+                        Err(error("cannot create", source))
+                    }
+                    Err(source) => Err(error("cannot create", source)),
+                }
+            }
+            Err(source) => Err(error("cannot look at", source)),
+        }
+    }
+
     /// The name to create the image under.
     pub(super) fn temporary(&self) -> Option<&str> {
         self.temporary.to_str()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cairn_block::driver::CheckReport;
+use cairn_block::driver::{CheckReport, Repair};
 use cairn_block::options::Dict;
 
 use super::json_document;
@@ -13,6 +13,16 @@ pub fn repaired(report: &CheckReport) -> String {
         "The following inconsistencies were found and repaired:\n\n    {} leaked clusters\n    {} \
          corruptions\n\nDouble checking the fixed image now...\n",
         report.leaks_fixed, report.corruptions_fixed
+    )
+}
+
+/// What a repair of what `planned` says would change.
+pub fn would_repair(report: &CheckReport, planned: Repair) -> String {
+    let count = |repair, found: u64| if planned.contains(repair) { found } else { 0 };
+    format!(
+        "Would repair {} leaked clusters and {} corruptions.\n",
+        count(Repair::LEAKS, report.leaks),
+        count(Repair::ERRORS, report.corruptions)
     )
 }
 

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use cairn_block::driver::SnapshotInfo;
+use cairn_block::driver::{Limits, SnapshotInfo};
 use cairn_block::options::{Dict, Value, format_size};
 
 use super::{json_document, snapshot};
 use crate::ops::info::ImageInfo;
+use crate::ops::limits::MAX_SEGMENTS;
+use crate::ops::safety::Safety;
 
 /// Spaces for each level.
 const INDENT: usize = 4;
@@ -66,9 +68,19 @@ fn node(text: &mut String, info: &ImageInfo, level: usize, path: &str, is_child:
             let _ = writeln!(text, "{pad}backing file format: {format}");
         }
     }
+    if let Some(limits) = &info.limits {
+        let _ = writeln!(text, "{pad}Block limits:");
+        dict_lines(text, &limits_json(limits), level + 1);
+    }
     text.push_str(&snapshot::table(&facts.snapshots, &pad));
     if let Some(specific) = facts.specific.as_ref().filter(|dict| !dict.is_empty()) {
         specific_lines(text, specific, level);
+    }
+    if let Some(safety) = &info.safety {
+        let _ = writeln!(text, "{pad}safety: {}", safety.verdict());
+        for reason in &safety.reasons {
+            let _ = writeln!(text, "{pad}    {}: {}", reason.check, reason.detail);
+        }
     }
     for (name, child) in &info.children {
         let path = format!("{path}/{name}");
@@ -166,11 +178,17 @@ fn node_json(info: &ImageInfo) -> Dict {
         let snapshots: Vec<Dict> = facts.snapshots.iter().map(snapshot_json).collect();
         dict.insert("snapshots", snapshots);
     }
+    if let Some(limits) = &info.limits {
+        dict.insert("limits", limits_json(limits));
+    }
     if let Some(data) = &facts.specific {
         let mut specific = Dict::new();
         specific.insert("type", info.format.as_str());
         specific.insert("data", data.clone());
         dict.insert("format-specific", specific);
+    }
+    if let Some(safety) = &info.safety {
+        dict.insert("safety", safety_json(safety));
     }
     let children: Vec<Dict> = info
         .children
@@ -183,6 +201,37 @@ fn node_json(info: &ImageInfo) -> Dict {
         })
         .collect();
     dict.insert("children", children);
+    dict
+}
+
+/// A limit of 0 is none and left out.
+fn limits_json(limits: &Limits) -> Dict {
+    let mut dict = Dict::new();
+    dict.insert("request-alignment", limits.request_alignment);
+    let optional = [
+        ("max-discard", limits.max_discard),
+        ("discard-alignment", limits.discard_alignment.into()),
+        ("max-write-zeroes", limits.max_write_zeroes),
+        ("write-zeroes-alignment", limits.write_zeroes_alignment.into()),
+        ("opt-transfer", limits.opt_transfer),
+        ("max-transfer", limits.max_transfer),
+    ];
+    for (key, value) in optional.into_iter().filter(|(_, value)| *value > 0) {
+        dict.insert(key, value);
+    }
+    dict.insert("max-iov", MAX_SEGMENTS);
+    dict.insert("min-mem-alignment", limits.min_mem_alignment);
+    dict.insert("opt-mem-alignment", limits.opt_mem_alignment);
+    dict
+}
+
+fn safety_json(safety: &Safety) -> Dict {
+    let reasons = safety.reasons.iter().map(|reason| {
+        Dict::from([("check", reason.check), ("detail", reason.detail.as_str())])
+    });
+    let mut dict = Dict::new();
+    dict.insert("verdict", safety.verdict());
+    dict.insert("reasons", reasons.collect::<Vec<Dict>>());
     dict
 }
 

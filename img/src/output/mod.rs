@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod checksum;
 pub mod compare;
 pub mod info;
 mod local_time;
@@ -15,7 +16,7 @@ pub mod snapshot;
 use cairn_block::options::{Value, json};
 
 /// A whole JSON document, with its newline.
-fn json_document(value: impl Into<Value>) -> String {
+pub(crate) fn json_document(value: impl Into<Value>) -> String {
     let mut text = json::pretty(&value.into());
     text.push('\n');
     text

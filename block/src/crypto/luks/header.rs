@@ -54,8 +54,8 @@ pub(crate) enum HeaderError {
     #[error("the iterations of {place} must not be 0")]
     NoIterations { place: String },
     #[error(
-        "{place} asks for {iterations} iterations, of which at most {limit} are allowed; raise \
-         max-iterations if the volume can be trusted"
+        "{place} asks for {iterations} iterations, of which at most {limit} are allowed; if \
+         the volume can be trusted, raise its option max-iterations, or --max-luks-iterations"
     )]
     Iterations { place: String, iterations: u64, limit: u64 },
 }

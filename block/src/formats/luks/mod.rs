@@ -11,7 +11,7 @@ use options::{CreateOptions, LuksOptions};
 
 use crate::buf::{IoBuf, IoBufMut};
 pub(crate) use crate::crypto::luks::AmendOptions;
-use crate::crypto::luks::{Area, DEFAULT_MAX_ITERATIONS, Header, Volume, is_luks};
+use crate::crypto::luks::{Area, Header, Volume, is_luks};
 use crate::crypto::{EncryptedData, SectorCipher};
 use crate::driver::{
     Driver, DriverFuture, DriverInfo, DriverKind, FormatInfo, Limits, Resize, Role, WriteFlags,
@@ -75,7 +75,7 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
         _ if context.flags().no_io => State::Locked(header),
         Some(id) => {
             let passphrase = context.secret(id)?;
-            let limit = options.max_iterations.unwrap_or(DEFAULT_MAX_ITERATIONS);
+            let limit = context.max_luks_iterations(options.max_iterations);
             State::Unlocked(Volume::open(area, header, detached, passphrase, limit).await?)
         }
         None => {

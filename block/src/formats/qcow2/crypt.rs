@@ -13,7 +13,7 @@ use super::header::{Encryption, Header};
 use super::image::Image;
 use super::options::Qcow2Options;
 use crate::buf::{IoBuf, IoBufMut};
-use crate::crypto::luks::{AmendOptions, Area, DEFAULT_MAX_ITERATIONS, Volume};
+use crate::crypto::luks::{AmendOptions, Area, Volume};
 use crate::crypto::{
     CipherAlg, CipherMode, CipherSpec, EncryptedData, HashAlg, IvGenAlg, SectorCipher,
 };
@@ -113,7 +113,7 @@ pub(super) async fn open(
         return Err(Error::corrupt(context.label(), detail));
     }
     let area = Area { node: file.node(), offset, len };
-    let limit = options.encrypt_max_iterations.unwrap_or(DEFAULT_MAX_ITERATIONS);
+    let limit = context.max_luks_iterations(options.encrypt_max_iterations);
     let luks = area.header(false).await?;
     let volume = Volume::open(area, luks, false, passphrase, limit).await?;
     Ok(Crypt::Luks(Box::new(volume)))

@@ -15,11 +15,11 @@ use crate::buf::{IoBuf, IoBufMut};
 use crate::crypto::SectorCipher;
 use crate::dirty_bitmap::{BitmapChange, BitmapInfo, DirtyBitmap};
 use crate::driver::{
-    CheckReport, Driver, DriverFuture, DriverInfo, DriverKind, Extent, FormatInfo, Limits, Repair,
+    CheckReport, CompactWatch, Compaction, Driver, DriverFuture, DriverInfo, DriverKind, Extent, FormatInfo, Limits, Repair,
     Resize, Role, SnapshotInfo, WriteFlags,
 };
 use crate::error::{Error, Result};
-use crate::graph::{Edge, Graph, OpenContext};
+use crate::graph::{Edge, Graph, OpenContext, Policy, Rule};
 use crate::num::AsUsize;
 use crate::options::{Dict, OptionDesc};
 use crate::snapshot::{NewSnapshot, SnapshotKey};
@@ -70,6 +70,10 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     if header.incompatible.contains(Incompatible::CORRUPT) && !flags.check {
         context.require_read_only("the image is marked as damaged; check and repair it first")?;
     }
+    let (bound, count) = (context.policy().bounds.snapshots, header.snapshot_count);
+    Policy::check_bound(bound, count.into(), &context.label(), Rule::Snapshots, || {
+        format!("it has {count} internal snapshots")
+    })?;
     let crypt = crypt::open(context, &file, &header, &options).await?;
     let tuning = Tuning::new(&options, &header, flags)?;
     let data_file = open_data_file(context, &header).await?;
@@ -200,6 +204,10 @@ impl Driver for Qcow2 {
 
     fn check(&self, repair: Repair) -> DriverFuture<'_, CheckReport> {
         Box::pin(self.image.check(repair))
+    }
+
+    fn compact<'a>(&'a self, watch: &'a dyn CompactWatch) -> DriverFuture<'a, Compaction> {
+        Box::pin(self.image.compact(watch))
     }
 
     fn make_empty(&self) -> DriverFuture<'_, ()> {

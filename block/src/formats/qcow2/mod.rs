@@ -13,6 +13,7 @@ mod bitmap_data;
 mod bitmap_track;
 mod check;
 mod clusters;
+mod compact;
 mod compress;
 pub mod create;
 pub mod create_options;

@@ -29,9 +29,9 @@ struct Run {
 
 /// An L2 table, and the number of the L1 entry that leads to it.
 #[derive(Clone, Copy, Debug)]
-struct Table {
-    index: usize,
-    offset: u64,
+pub(super) struct Table {
+    pub(super) index: usize,
+    pub(super) offset: u64,
 }
 
 impl Image {
@@ -64,7 +64,7 @@ impl Image {
     }
 
     /// The L2 tables that `l1` leads to.
-    fn tables(&self, l1: &[u64]) -> Result<Vec<Table>> {
+    pub(super) fn tables(&self, l1: &[u64]) -> Result<Vec<Table>> {
         let file_end = self.file.size().next_multiple_of(self.geometry.cluster_size());
         let broken = |index: usize, problem: &str| {
             let detail = format!("entry {index} of an L1 table {problem}");
@@ -103,12 +103,12 @@ impl Image {
         Ok(false)
     }
 
-    async fn read_l2_table(&self, offset: u64) -> Result<Vec<RawEntry>> {
+    pub(super) async fn read_l2_table(&self, offset: u64) -> Result<Vec<RawEntry>> {
         let bytes = table_io::read(&self.file, offset, self.geometry.cluster_size()).await?;
         Ok(table_io::raw_entries(&bytes, self.geometry.extended_l2).collect())
     }
 
-    async fn write_l2_table(&self, offset: u64, entries: &[RawEntry]) -> Result<()> {
+    pub(super) async fn write_l2_table(&self, offset: u64, entries: &[RawEntry]) -> Result<()> {
         let mut bytes = Vec::with_capacity(self.geometry.cluster_size().as_usize());
         for entry in entries {
             bytes.extend(entry.descriptor.to_be_bytes());
@@ -119,7 +119,7 @@ impl Image {
         table_io::write(&self.file, offset, &bytes).await
     }
 
-    fn decode_entry(&self, table: u64, raw: RawEntry) -> Result<Cluster> {
+    pub(super) fn decode_entry(&self, table: u64, raw: RawEntry) -> Result<Cluster> {
         Cluster::decode(raw, &self.geometry).map_err(|error: EntryError| {
             Error::corrupt(&*self.label, format!("in the L2 table at {table:#x}, {error}"))
         })

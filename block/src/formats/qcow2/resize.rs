@@ -374,7 +374,7 @@ impl Image {
     }
 
     /// Shortens the file to its last cluster in use.
-    async fn cut_file(self: &Arc<Image>) -> Result<()> {
+    pub(super) async fn cut_file(self: &Arc<Image>) -> Result<()> {
         // Nothing may be allocated meanwhile.
         let _locked = self.ranges.begin(0..u64::MAX, true).await;
         self.drop_empty_refblocks().await?;

@@ -35,11 +35,38 @@ const ACTIVE_FIELDS: (usize, usize) = (24, 24);
 /// Longest name, and longest ID, in bytes, that the reference can show.
 const MAX_NAME: usize = 255;
 
+/// How an image is marked while it is changed as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// As dirty: refcounts and flags may disagree.
+    Dirty,
+    /// Not at all.
+    None,
+}
+
 impl Image {
     /// Runs a change of the image as a whole, past the caches, with the image marked as dirty. The
     /// inner result of `change` is a refusal, which left everything as it was.
     pub(super) async fn change_alone<T>(
         self: &Arc<Image>,
+        change: impl AsyncFnOnce(&Arc<Image>) -> Result<Result<T>>,
+    ) -> Result<T> {
+        self.run_alone(Mark::Dirty, change).await
+    }
+
+    /// The same for a change that leaves nothing but leaks when it is cut off: without the mark, unless
+    /// refcounts are lazy.
+    pub(super) async fn change_alone_soundly<T>(
+        self: &Arc<Image>,
+        change: impl AsyncFnOnce(&Arc<Image>) -> Result<Result<T>>,
+    ) -> Result<T> {
+        let mark = if self.has_lazy_refcounts() { Mark::Dirty } else { Mark::None };
+        self.run_alone(mark, change).await
+    }
+
+    async fn run_alone<T>(
+        self: &Arc<Image>,
+        mark: Mark,
         change: impl AsyncFnOnce(&Arc<Image>) -> Result<Result<T>>,
     ) -> Result<T> {
         let _alone = self.size_changes.lock().await;
@@ -48,11 +75,13 @@ impl Image {
         self.pending.adopt_abandoned();
         self.settle().await?;
         self.barrier().await?;
-        self.change_features(|header| header.incompatible |= Incompatible::DIRTY).await?;
+        if mark == Mark::Dirty {
+            self.change_features(|header| header.incompatible |= Incompatible::DIRTY).await?;
+        }
         self.l2.clear();
         let outcome = change(self).await;
         let outcome = match outcome {
-            Ok(result) => self.conclude().await.and(result),
+            Ok(result) => self.conclude(mark).await.and(result),
             Err(error) => Err(error),
         };
         // Memory follows the disk, whatever was done.
@@ -71,13 +100,16 @@ impl Image {
     }
 
     /// Writes back what a change has left in memory; then the image is clean.
-    async fn conclude(self: &Arc<Image>) -> Result<()> {
+    async fn conclude(self: &Arc<Image>, mark: Mark) -> Result<()> {
         self.settle().await?;
         self.barrier().await?;
+        if mark == Mark::None {
+            return Ok(());
+        }
         self.change_features(|header| header.incompatible -= Incompatible::DIRTY).await
     }
 
-    async fn read_snapshots(&self) -> Result<SnapshotTable> {
+    pub(super) async fn read_snapshots(&self) -> Result<SnapshotTable> {
         let header = self.header.lock().clone();
         snapshot::read_table(&self.file, &header, &self.label).await
     }
@@ -99,7 +131,7 @@ impl Image {
     }
 
     /// Stores the table `new` in place of `old`, durably with everything before it.
-    async fn store_snapshots(
+    pub(super) async fn store_snapshots(
         self: &Arc<Image>,
         old: &SnapshotTable,
         new: &SnapshotTable,

@@ -6,8 +6,10 @@
 
 mod pipeline;
 mod rate;
+mod reader;
 mod source;
 mod sparse;
+mod verify;
 
 use std::sync::Arc;
 
@@ -85,6 +87,8 @@ pub struct ConvertRequest {
     pub rate: Option<u64>,
     /// Go on after read errors.
     pub salvage: bool,
+    /// Read what was written again, and compare it with the sources.
+    pub verify: bool,
 }
 
 /// Converts. `notice` is told about progress and about what was salvaged.
@@ -93,6 +97,46 @@ pub async fn convert(
     request: ConvertRequest,
     notice: &dyn Notice,
 ) -> Result<()> {
+    let sources = open_sources(graph, &request).await?;
+    let bitmaps = chosen_bitmaps(graph, &request, &sources, notice).await?;
+    let created = prepare(graph, &request, &sources).await?;
+    let result = copy(graph, &request, &created, &sources, &bitmaps, notice).await;
+    let closed = sources.close().await;
+    let Some(image) = created.image else { return result.and(closed) };
+    image.with_name(result)?;
+    closed?;
+    image.commit()
+}
+
+/// What [`convert`] would do, after a look at the sources and the target.
+pub async fn rehearse(
+    graph: &Arc<Graph>,
+    request: &ConvertRequest,
+    notice: &dyn Notice,
+) -> Result<String> {
+    let sources = open_sources(graph, request).await?;
+    chosen_bitmaps(graph, request, &sources, notice).await?;
+    let told = match &request.target {
+        Target::New(new) => {
+            let (plan, _) = plan_target(graph, request, new, &sources).await?;
+            plan.rehearse(graph).await?
+        }
+        Target::Existing { image, .. } => {
+            let access = Access { no_backing: true, ..Access::read(request.target_cache, false) };
+            let target = image.open(graph, &access).await?;
+            let checked = check_room(&target, &sources);
+            target.close().await?;
+            checked?;
+            format!("Would write into '{}'.", image.label())
+        }
+    };
+    let data = sources.data_bytes().await?;
+    let size = sources.size();
+    sources.close().await?;
+    Ok(format!("{told}\nWould copy {data} bytes of data, of {size} bytes in all."))
+}
+
+async fn open_sources(graph: &Arc<Graph>, request: &ConvertRequest) -> Result<Sources> {
     let access =
         Access { exclusive: true, ..Access::read(request.source_cache, request.force_share) };
     let mut images = Vec::with_capacity(request.sources.len());
@@ -104,15 +148,7 @@ pub async fn convert(
         }
         images.push(image);
     }
-    let sources = Sources::new(images);
-    let bitmaps = chosen_bitmaps(graph, &request, &sources, notice).await?;
-    let created = prepare(graph, &request, &sources).await?;
-    let result = copy(graph, &request, &created, &sources, &bitmaps, notice).await;
-    let closed = sources.close().await;
-    let Some(image) = created.image else { return result.and(closed) };
-    image.with_name(result)?;
-    closed?;
-    image.commit()
+    Ok(Sources::new(images))
 }
 
 /// The bitmaps of the source that are to be copied.
@@ -183,8 +219,23 @@ async fn prepare(
             let (spec, options) = (image.clone(), Dict::new());
             return Ok(Prepared { image: None, spec, options, has_backing: *has_backing });
         }
-        Target::New(new) => CreateRequest { size: Some(sources.size()), ..new.clone() },
+        Target::New(new) => new,
     };
+    let (plan, has_backing) = plan_target(graph, request, new, sources).await?;
+    let image = NewImage::create(graph, &plan).await?;
+    let spec =
+        ImageSpec::File { name: image.filename.clone(), format: Some(plan.driver.name.to_owned()) };
+    Ok(Prepared { image: Some(image), spec, options: plan.open_options(), has_backing })
+}
+
+/// The plan of a new target, and whether it has a backing file.
+async fn plan_target(
+    graph: &Arc<Graph>,
+    request: &ConvertRequest,
+    new: &CreateRequest,
+    sources: &Sources,
+) -> Result<(Plan, bool)> {
+    let new = CreateRequest { size: Some(sources.size()), ..new.clone() };
     let plan = Plan::new(graph, &new).await?;
     let has_backing = plan.text("backing_file").is_some();
     if has_backing && request.sources.len() > 1 {
@@ -202,10 +253,18 @@ async fn prepare(
             }
         }
     }
-    let image = NewImage::create(graph, &plan).await?;
-    let spec =
-        ImageSpec::File { name: image.filename.clone(), format: Some(plan.driver.name.to_owned()) };
-    Ok(Prepared { image: Some(image), spec, options: plan.open_options(), has_backing })
+    Ok((plan, has_backing))
+}
+
+fn check_room(target: &Backend, sources: &Sources) -> Result<()> {
+    if target.size() >= sources.size() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "the target is too small: it has {} bytes, the source {}",
+        target.size(),
+        sources.size()
+    )))
 }
 
 async fn copy(
@@ -228,13 +287,7 @@ async fn copy(
             // Finds out now whether the target can have any.
             graph.bitmaps(&target.node()).await?;
         }
-        if target.size() < sources.size() {
-            return Err(Error::Usage(format!(
-                "the target is too small: it has {} bytes, the source {}",
-                target.size(),
-                sources.size()
-            )));
-        }
+        check_room(&target, sources)?;
         let zeroes = match &request.target {
             _ if request.sparse == 0 => Zeroes::AsData,
             Target::Existing { is_zero: true, .. } => Zeroes::Present,
@@ -259,6 +312,7 @@ async fn copy(
             copy_range: request.copy_range,
             rate: request.rate,
             salvage: request.salvage,
+            verified_later: request.verify,
         }
         .run(notice)
         .await?;
@@ -268,7 +322,27 @@ async fn copy(
     let closed = target.close().await;
     copied?;
     closed?;
+    if request.verify {
+        let target = open_written(graph, prepared).await?;
+        let verified = verify::verify(sources, &target, request.parallel, notice).await;
+        let closed = target.close().await;
+        verified?;
+        closed?;
+    }
     Ok(())
+}
+
+/// Opens the target for reading, past the page cache where that is possible.
+async fn open_written(graph: &Arc<Graph>, prepared: &Prepared) -> Result<Backend> {
+    let open = async |cache| {
+        let access = Access::read(cache, false);
+        prepared.spec.open_with(graph, &access, prepared.options.clone()).await
+    };
+    match open(CacheMode::None).await {
+        Ok(target) => Ok(target),
+        // Not every file system has direct I/O; what is wrong otherwise, the second attempt tells.
+        Err(_) => open(CacheMode::Writeback).await,
+    }
 }
 
 /// Bytes of one compressed unit of `target`.

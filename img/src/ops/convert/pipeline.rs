@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::SECTOR;
 use super::rate::RateLimit;
+use super::reader::Reader;
 use super::source::{Content, Layers, Sources};
 use super::sparse::Detection;
 use crate::error::Result;
@@ -72,6 +73,8 @@ pub(crate) struct Copy<'r> {
     /// Bytes per second.
     pub(crate) rate: Option<u64>,
     pub(crate) salvage: bool,
+    /// All that is copied will be compared afterwards, which counts as progress.
+    pub(crate) verified_later: bool,
 }
 
 /// A piece that a lane has claimed.
@@ -101,6 +104,7 @@ struct Cursor {
 /// What the lanes share.
 struct Shared<'r> {
     copy: &'r Copy<'r>,
+    reader: Reader<'r>,
     notice: &'r dyn Notice,
     cursor: tokio::sync::Mutex<Cursor>,
     turns: Turns,
@@ -121,6 +125,7 @@ impl Copy<'_> {
             .max(self.sparse.checked_ilog2().map_or(1, |bits| 1 << bits));
         let shared = Shared {
             copy: self,
+            reader: Reader { sources: self.sources, salvage: self.salvage, notice },
             notice,
             cursor: tokio::sync::Mutex::new(Cursor {
                 next_number: 0,
@@ -133,7 +138,8 @@ impl Copy<'_> {
             copy_range: AtomicBool::new(self.copy_range),
             detection: Detection { unit: unit.as_usize(), shortest: self.sparse.as_usize() },
         };
-        notice.total(shared.total().await?);
+        let total = shared.total().await?;
+        notice.total(if self.verified_later { total.saturating_mul(2) } else { total });
         try_join_all((0..self.parallel.max(1)).map(|_| shared.lane())).await?;
         if self.compressed_cluster.is_some() {
             self.target.write_compressed(self.sources.size(), IoBuf::zeroed(0)).await?;
@@ -269,7 +275,7 @@ impl Shared<'_> {
 
     /// Reads a piece, and writes it when its turn comes; without a number that is at once.
     async fn copy_data(&self, piece: &Piece, number: Option<u64>) -> Result<()> {
-        let data = self.read(piece.range.clone()).await?;
+        let data = self.reader.read(piece.range.clone()).await?;
         let write = self.write_runs(piece.range.start, data);
         match number {
             Some(number) => self.in_turn(number, write).await,
@@ -290,56 +296,6 @@ impl Shared<'_> {
             std::task::Poll::Ready(result) => result,
             std::task::Poll::Pending => write.await,
         }
-    }
-
-    async fn read(&self, range: Range<u64>) -> Result<IoBufMut> {
-        let mut whole = IoBufMut::new((range.end - range.start).as_usize());
-        let mut parts = Vec::new();
-        for (image, part) in self.copy.sources.within(range.clone()) {
-            let buf = whole.split_to((part.end - part.start).as_usize());
-            let (offset, present) = image.locate(&part);
-            parts.push(self.read_part(image.backend(), offset, present, buf).await?);
-        }
-        Ok(parts.into_iter().reduce(join).unwrap_or(whole))
-    }
-
-    /// Reads `present` bytes from one image; the rest of `buf` becomes zero.
-    async fn read_part(
-        &self,
-        image: &Backend,
-        offset: u64,
-        present: u64,
-        mut buf: IoBufMut,
-    ) -> Result<IoBufMut> {
-        let mut behind = buf.split_off(present.as_usize());
-        behind.fill(0);
-        let len = buf.len();
-        match image.read(offset, buf).await {
-            Ok(data) => Ok(join(data, behind)),
-            Err(_) if self.copy.salvage => {
-                let data = self.read_by_sectors(image, offset, len).await;
-                Ok(join(data, behind))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Reads sector by sector; sectors that cannot be read become zeroes.
-    async fn read_by_sectors(&self, image: &Backend, offset: u64, len: usize) -> IoBufMut {
-        let mut rest = IoBufMut::new(len);
-        let mut parts = Vec::new();
-        let mut at = offset;
-        while !rest.is_empty() {
-            let sector = rest.split_to(rest.len().min(SECTOR.as_usize()));
-            let len = sector.len();
-            let data = image.read(at, sector).await.unwrap_or_else(|error| {
-                self.notice.salvaged(&format!("error while reading offset {at}: {error}"));
-                IoBufMut::zeroed(len)
-            });
-            parts.push(data);
-            at += len as u64;
-        }
-        parts.into_iter().reduce(join).unwrap_or(rest)
     }
 
     /// Writes data, apart from the zeroes in it.
@@ -413,21 +369,6 @@ impl Shared<'_> {
     }
 }
 
-/// Joins parts that were cut from one buffer.
-fn join(mut head: IoBufMut, tail: IoBufMut) -> IoBufMut {
-    match head.join(tail) {
-        Ok(()) => head,
-        // The tail was replaced on the way.
-        Err(tail) => {
-            let mut whole = IoBufMut::new(head.len() + tail.len());
-            let (front, back) = whole.split_at_mut(head.len());
-            front.copy_from_slice(&head);
-            back.copy_from_slice(&tail);
-            whole
-        }
-    }
-}
-
 /// Lets pieces pass one after the other.
 #[derive(Default)]
 struct Turns {
@@ -450,20 +391,5 @@ impl Turns {
     fn finish(&self, number: u64) {
         self.next.store(number + 1, Ordering::Release);
         self.changed.notify_waiters();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_become_whole_again_even_if_one_was_replaced() {
-        let mut head = IoBufMut::copy_of(b"abcdef");
-        let tail = head.split_off(3);
-        assert_eq!(&join(head, tail)[..], b"abcdef");
-        let mut head = IoBufMut::copy_of(b"abcdef");
-        head.truncate(3);
-        assert_eq!(&join(head, IoBufMut::copy_of(b"xyz"))[..], b"abcxyz");
     }
 }

@@ -111,6 +111,28 @@ impl Sources {
         Ok((content, part.start + status.extent.len))
     }
 
+    /// Bytes of data in all layers, as far as that is known without reading it.
+    pub(super) async fn data_bytes(&self) -> Result<u64> {
+        self.bytes_with(Layers::All, |content| content == Content::Data).await
+    }
+
+    /// Bytes that some layer has allocated.
+    pub(crate) async fn allocated_bytes(&self) -> Result<u64> {
+        self.bytes_with(Layers::Allocated, |content| content != Content::Backing).await
+    }
+
+    async fn bytes_with(&self, layers: Layers, counts: impl Fn(Content) -> bool) -> Result<u64> {
+        let (mut at, mut data) = (0, 0);
+        while at < self.size {
+            let (content, end) = self.content(at..self.size, layers).await?;
+            if counts(content) {
+                data += end - at;
+            }
+            at = end;
+        }
+        Ok(data)
+    }
+
     /// The images themselves.
     pub(crate) fn backends(&self) -> impl Iterator<Item = &Backend> {
         self.images.iter().map(|image| &image.backend)

@@ -4,6 +4,8 @@
 //! longer than waiting. Within a piece little is read at a time, so that it is still in the
 //! processor's cache when it is compared.
 
+mod statistics;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use cairn_block::engine::{EngineConfig, IoThread};
 use cairn_block::graph::Backend;
 use cairn_block::num::AsUsize as _;
 use futures_util::{FutureExt as _, TryStreamExt, stream};
+
+pub use statistics::{RelatedRange, Relation, Statistics, statistics};
 
 use crate::error::{Error, Result};
 
@@ -100,12 +104,7 @@ pub async fn compare(
     }
     notice.total(a.max(b));
     let pair = Arc::new(Pair { first: Arc::clone(first), second: Arc::clone(second), strict });
-    // A second thread is a gain, not a need.
-    let helper = if a.max(b) < SMALL {
-        None
-    } else {
-        IoThread::spawn("compare", EngineConfig::default()).ok()
-    };
+    let helper = helper(a.max(b));
     let common = a.min(b);
     let mut verdict = pair.compare(0..common, helper.as_ref(), notice).await?;
     if verdict == Verdict::Identical && a != b {
@@ -116,6 +115,14 @@ pub async fn compare(
         helper.join();
     }
     Ok(verdict)
+}
+
+/// A second thread for images of up to `size` bytes: a gain, not a need.
+fn helper(size: u64) -> Option<IoThread> {
+    if size < SMALL {
+        return None;
+    }
+    IoThread::spawn("compare", EngineConfig::default()).ok()
 }
 
 impl Pair {
