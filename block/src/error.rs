@@ -141,7 +141,7 @@ pub enum Error {
         node: String,
     },
     /// The graph's policy forbids what an image asks for.
-    #[error("'{node}' is refused: {what}; --{rule} decides on that")]
+    #[error("'{node}' is refused: {what}; {rule}")]
     Refused {
         /// Node or file name.
         node: String,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_block::engine::{self, EngineConfig};
 use cairn_block::graph::{Graph, Policy};
@@ -39,6 +40,39 @@ pub(crate) fn run_watched<T>(
             tokio::select! {
                 result = &mut operation => return result,
                 signal = ending.recv() => return Err(Error::Interrupted { signal }),
+                _ = report.recv() => on_report(),
+            }
+        }
+    })
+}
+
+/// Like [`run_watched`] for operations that must not be cut off: a signal sets `stop`, which the
+/// operation looks at. A second signal drops it.
+pub(crate) fn run_to_stop<T>(
+    operation: impl Future<Output = Result<T>>,
+    stop: &AtomicBool,
+    on_report: impl Fn(),
+) -> Result<T> {
+    run(&EngineConfig::default(), async {
+        let mut ending = Ending::new().map_err(setup)?;
+        let mut report = signal(SignalKind::user_defined1()).map_err(setup)?;
+        let mut operation = std::pin::pin!(operation);
+        let mut received = None;
+        loop {
+            tokio::select! {
+                result = &mut operation => {
+                    let result = result?;
+                    return match received {
+                        Some(signal) => Err(Error::Interrupted { signal }),
+                        None => Ok(result),
+                    };
+                }
+                signal = ending.recv() => {
+                    if received.replace(signal).is_some() {
+                        return Err(Error::Interrupted { signal });
+                    }
+                    stop.store(true, Ordering::Relaxed);
+                }
                 _ = report.recv() => on_report(),
             }
         }

@@ -102,8 +102,13 @@ impl Rule {
 }
 
 impl fmt::Display for Rule {
+    /// What can be done about a refusal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.option())
+        match self {
+            Rule::Format => write!(f, "give it with --{}", self.option()),
+            Rule::References => write!(f, "--{} can allow it", self.option()),
+            _ => write!(f, "--{} can raise the limit", self.option()),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod capabilities;
 mod check;
 mod checksum;
 mod commit;
+mod compact;
 mod compare;
 mod convert;
 mod create;
@@ -76,6 +77,7 @@ enum Command {
     Check(check::Check),
     Checksum(checksum::Checksum),
     Commit(commit::Commit),
+    Compact(compact::Compact),
     Compare(compare::Compare),
     Convert(convert::Convert),
     Create(create::Create),
@@ -125,6 +127,7 @@ fn execute(program: Program, cli: Cli) -> Result<u8, Error> {
         Some(Command::Check(args)) => args.run(&policy),
         Some(Command::Checksum(args)) => args.run(&policy),
         Some(Command::Commit(args)) => args.run(&policy),
+        Some(Command::Compact(args)) => args.run(&policy),
         Some(Command::Compare(args)) => args.run(&policy),
         Some(Command::Convert(args)) => args.run(program, &policy),
         Some(Command::Create(args)) => args.run(&policy),

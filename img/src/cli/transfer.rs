@@ -1,5 +1,7 @@
 //! Running an operation that copies data, with its progress shown.
 
+use std::sync::atomic::AtomicBool;
+
 use super::args::{ProgressArgs, QuietArgs};
 use crate::error::Result;
 use crate::ops::convert::Notice;
@@ -26,6 +28,19 @@ impl Transfer {
         operation: impl FnOnce(&'a dyn Notice) -> F,
     ) -> Result<T> {
         let result = runtime::run_watched(operation(self), || self.progress.request_report())?;
+        self.progress.complete();
+        Ok(result)
+    }
+
+    /// Runs an operation that looks at `stop` to its end. A signal sets `stop`; a second one drops the
+    /// operation.
+    pub(super) fn run_to_stop<'a, T, F: Future<Output = Result<T>>>(
+        &'a self,
+        stop: &AtomicBool,
+        operation: impl FnOnce(&'a dyn Notice) -> F,
+    ) -> Result<T> {
+        let report = || self.progress.request_report();
+        let result = runtime::run_to_stop(operation(self), stop, report)?;
         self.progress.complete();
         Ok(result)
     }

@@ -9,6 +9,7 @@ pub mod bitmap;
 pub mod check;
 pub mod checksum;
 pub mod commit;
+pub mod compact;
 pub mod compare;
 pub mod convert;
 pub mod create;

@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod check;
 pub mod checksum;
+pub mod compact;
 pub mod compare;
 pub mod info;
 mod local_time;

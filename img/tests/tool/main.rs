@@ -2,8 +2,12 @@
 
 mod chains;
 mod command_line;
+mod compaction;
+mod content;
 mod exerciser;
 mod interruption;
 mod qcow2_images;
 mod raw_images;
+mod rehearsal;
 mod scratch;
+mod untrusted;

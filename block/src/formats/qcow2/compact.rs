@@ -348,7 +348,10 @@ impl<'i> Mover<'i> {
             let image = self.image;
             let mut l1 = image.read_l1_table(place, count).await?;
             let mut vacated = Vacated::default();
-            for table in image.tables(&l1)?.into_iter().filter(|table| table.offset >= self.end) {
+            for table in image.tables(&l1)? {
+                if table.offset < self.end {
+                    continue;
+                }
                 let old = table.offset;
                 let new = match self.shared.get(&old) {
                     Some(&known) => known,

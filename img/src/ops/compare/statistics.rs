@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cairn_block::IoBufMut;
 use cairn_block::buf::is_zero;
+use cairn_block::engine::IoThread;
 use cairn_block::graph::Backend;
 use cairn_block::num::AsUsize as _;
 use futures_util::{FutureExt as _, TryStreamExt, stream};
@@ -104,12 +105,15 @@ impl Statistics {
             return;
         }
         self.first_difference.get_or_insert(start);
-        match self.ranges.last_mut() {
-            Some(last) if last.relation == relation && last.start + last.length == start => {
-                last.length += length;
-            }
-            _ if self.ranges.len() < MAX_RANGES => self.ranges.push(range),
-            _ => self.more_ranges = true,
+        let follows = |last: &&mut RelatedRange| {
+            last.relation == relation && last.start + last.length == start
+        };
+        if let Some(last) = self.ranges.last_mut().filter(follows) {
+            last.length += length;
+        } else if self.ranges.len() < MAX_RANGES {
+            self.ranges.push(range);
+        } else {
+            self.more_ranges = true;
         }
     }
 }
@@ -122,7 +126,6 @@ pub async fn statistics(
 ) -> Result<Statistics> {
     let sizes = [first.size(), second.size()];
     let size = sizes[0].max(sizes[1]);
-    let common = sizes[0].min(sizes[1]);
     notice.total(size);
     let pair = Arc::new(Pair {
         first: Arc::clone(first),
@@ -130,9 +133,22 @@ pub async fn statistics(
         strict: false,
     });
     let helper = helper(size);
+    let found = relate_all(&pair, sizes, helper.as_ref(), notice).await;
+    if let Some(helper) = helper {
+        helper.join();
+    }
+    found
+}
+
+async fn relate_all(
+    pair: &Arc<Pair>,
+    sizes: [u64; 2],
+    helper: Option<&IoThread>,
+    notice: &dyn Notice,
+) -> Result<Statistics> {
+    let [size, common] = [sizes[0].max(sizes[1]), sizes[0].min(sizes[1])];
     let mut found = Statistics { sizes, ..Statistics::default() };
     let parts = stream::try_unfold(0, |at| {
-        let pair = &pair;
         async move {
             if at >= size {
                 return Ok(None);
@@ -144,10 +160,10 @@ pub async fn statistics(
         }
     });
     let related = parts.map_ok(|(work, range)| {
-        let pair = Arc::clone(&pair);
+        let pair = Arc::clone(pair);
         let is_odd = (range.start / PIECE) % 2 == 1;
         let relate = move || async move { relate(&pair, work, range).await };
-        match helper.as_ref().filter(|_| is_odd) {
+        match helper.filter(|_| is_odd) {
             None => relate().boxed_local(),
             Some(helper) => helper.run(relate).boxed_local(),
         }
@@ -158,9 +174,6 @@ pub async fn statistics(
             found.add(range);
             notice.compared(range.length);
         }
-    }
-    if let Some(helper) = helper {
-        helper.join();
     }
     Ok(found)
 }
@@ -173,8 +186,8 @@ async fn relate(pair: &Pair, work: Work, range: Range<u64>) -> Result<Vec<Relate
             let relation = Relation::Zero;
             return Ok(vec![RelatedRange { start: range.start, length, relation }]);
         }
-        Work::FirstZero => (None, Some(&pair.second)),
-        Work::SecondZero => (Some(&pair.first), None),
+        Work::FirstZero => (Some(&pair.first), None),
+        Work::SecondZero => (None, Some(&pair.second)),
         Work::Both => (Some(&pair.first), Some(&pair.second)),
     };
     let mut ranges: Vec<RelatedRange> = Vec::new();
