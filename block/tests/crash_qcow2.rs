@@ -6,12 +6,13 @@
 //! the log around it, set `CAIRN_CRASH=NAME:STATE`, and to keep its files, `CAIRN_CRASH_DIR`. With
 //! `CAIRN_SEED=N` the workloads, interleavings and states are others.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_block::dirty_bitmap::BitmapChange;
-use cairn_block::driver::{Repair, WriteFlags};
+use cairn_block::driver::{CompactWatch, Repair, WriteFlags};
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::Backend;
 use cairn_block::options::Dict;
@@ -516,6 +517,21 @@ impl Session<'_> {
         self.open.graph().change_bitmap(&self.open.node(), name, change).await.unwrap();
     }
 
+    /// Zeroes a range, gives its storage up, and flushes.
+    async fn drop_data(&mut self, offset: u64, len: u64) {
+        self.model.step(&[(offset..offset + len, Effect::set(Value::Zero))]);
+        self.begun.push((self.image.position(), self.model.steps()));
+        self.open.write_zeroes(offset, len, WriteFlags::MAY_UNMAP).await.unwrap();
+        self.open.flush().await.unwrap();
+        self.durable.push((self.image.position(), self.model.steps()));
+    }
+
+    /// Compacts the image, up to `most` bytes. Returns the bytes moved.
+    async fn compact(&self, most: u64) -> u64 {
+        let watch = MoveUpTo { most, moved: Cell::new(0) };
+        self.open.graph().compact(&self.open.node(), &watch).await.unwrap().moved
+    }
+
     async fn amend(&self, options: &[(&'static str, &str)]) {
         let mut dict = Dict::new();
         for (name, value) in options {
@@ -617,6 +633,91 @@ fn snapshots() {
             };
             survey.judge(0x5a).await;
         });
+    }
+}
+
+/// Ends a compaction when it has moved so many bytes.
+struct MoveUpTo {
+    most: u64,
+    moved: Cell<u64>,
+}
+
+impl CompactWatch for MoveUpTo {
+    fn total(&self, _bytes: u64) {}
+
+    fn moved(&self, bytes: u64) {
+        self.moved.set(self.moved.get() + bytes);
+    }
+
+    fn should_stop(&self) -> bool {
+        self.moved.get() >= self.most
+    }
+}
+
+#[test]
+fn compaction() {
+    let layouts = [
+        Layout::new("compact", &[], 4 * KIB, 200),
+        Layout::new("compact_v2", &[("compat", "0.10")], 4 * KIB, 200),
+        Layout::new("compact_ext_l2", &[("extended_l2", "on")], 16 * KIB, 60),
+        Layout::new("compact_lazy", &[("lazy_refcounts", "on")], 4 * KIB, 200),
+        Layout::new("compact_512", &[("refcount_bits", "64")], 512, 400),
+    ];
+    for layout in layouts {
+        for most in [u64::MAX, 3 * layout.cluster] {
+            on_io_thread(async {
+                let image = Image::new(layout, 0xc0, layout.blank().await.unwrap());
+                let mut session = begin(&image).await;
+                let is_v2 = layout.options.contains(&("compat", "0.10"));
+                let part = layout.size / 8 / layout.cluster * layout.cluster;
+                session.write(0, 3 * part, 1).await;
+                session.create("one").await;
+                session.write(part, part, 2).await;
+                session.create("two").await;
+                let two = read_all(&session.open).await.unwrap();
+                session.write(5 * part, part, 3).await;
+                if !is_v2 {
+                    let add = BitmapChange::Add { granularity_bits: Some(9), enabled: true };
+                    session.bitmap("record", add).await;
+                }
+                let recorded = read_all(&session.open).await.unwrap();
+                session.delete("one").await;
+                session.drop_data(0, part / 2 / layout.cluster * layout.cluster).await;
+                session.write(6 * part, part / 2, 4).await;
+                let start = image.position();
+                assert!(session.compact(most).await > 0, "{}", layout.name);
+                let end = image.position();
+                session.write(2 * part, part, 5).await;
+                let Session { open, model, begun, durable, .. } = session;
+                open.close().await.unwrap();
+                let last = |marks: &[(usize, usize)], position: usize, inclusive: bool| {
+                    let reached =
+                        |at: usize| if inclusive { at <= position } else { at < position };
+                    marks.iter().filter(|(at, _)| reached(*at)).map(|(_, steps)| *steps).max()
+                };
+                let known = |position| Knowledge {
+                    durable: last(&durable, position, true).unwrap_or(0),
+                    begun: last(&begun, position, false).unwrap_or(0),
+                };
+                let before = if is_v2 { Demand::Repairable } else { Demand::Recovered };
+                let demand = |position| match position {
+                    _ if layout.is_lazy() => before,
+                    position if (start..=end).contains(&position) => Demand::Clean,
+                    _ => before,
+                };
+                let survey = Survey {
+                    name: layout.name,
+                    layout,
+                    log: image.machine.log(),
+                    model: &model,
+                    known: &known,
+                    demand: &demand,
+                    snapshots: &[("two", two)],
+                    recorded: (!is_v2).then_some(&recorded),
+                };
+                survey.judge(0xc0).await;
+            });
+        }
     }
 }
 

@@ -40,7 +40,9 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// What was written is not what was to be written.
-    #[error("'{target}' differs from the source at offset {offset}: it was not written correctly, or one of them was changed meanwhile")]
+    #[error(
+        "'{target}' differs from the source at offset {offset}: it was not written correctly, or one of them was changed meanwhile"
+    )]
     Verification {
         /// The target.
         target: String,

@@ -26,6 +26,7 @@ fn cairn_user() {
 #[test]
 fn luks() {
     run_page("docs/luks.md");
+    run_page("docs/untrusted-images.md");
 }
 
 /// A command of a page with the output that the page shows for it.

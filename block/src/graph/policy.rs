@@ -226,8 +226,7 @@ pub async fn data_bytes(node: &Arc<Node>, most: u64) -> Result<u64> {
     while at < size && data <= most {
         let found = content_above(node, backing.as_ref(), at, size - at).await?;
         let len = found.extent.len.max(1);
-        if found.extent.status.contains(Status::DATA)
-            && !found.extent.status.contains(Status::ZERO)
+        if found.extent.status.contains(Status::DATA) && !found.extent.status.contains(Status::ZERO)
         {
             data = data.saturating_add(len);
         }

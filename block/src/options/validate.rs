@@ -7,11 +7,7 @@ use super::value::{Dict, Value};
 
 /// Fails if `options`, as a comma list gives them, has an option that is in none of `tables`, or a value
 /// that is not of the described type. `owner` is what the options are for.
-pub fn validate(
-    options: &Dict,
-    owner: &str,
-    tables: &[&[OptionDesc]],
-) -> Result<(), OptionError> {
+pub fn validate(options: &Dict, owner: &str, tables: &[&[OptionDesc]]) -> Result<(), OptionError> {
     let described: Vec<&OptionDesc> = tables.iter().copied().flatten().collect();
     for (name, value) in options.iter() {
         let Some(desc) = described.iter().find(|desc| desc.name == name) else {

@@ -6,7 +6,9 @@ use cairn_block::graph::Policy;
 use cairn_block::options::CacheMode;
 use clap::{Args, ValueEnum};
 
-use super::args::{DryRunArgs, FormatArgs, ObjectArgs, OutputArgs, OutputForm, QuietArgs, ShareArgs, cache_or};
+use super::args::{
+    DryRunArgs, FormatArgs, ObjectArgs, OutputArgs, OutputForm, QuietArgs, ShareArgs, cache_or,
+};
 use crate::error::Result;
 use crate::ops::check::check;
 use crate::ops::image::Access;

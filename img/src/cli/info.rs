@@ -5,9 +5,7 @@ use cairn_block::graph::{Bounds, Policy};
 use cairn_block::options::CacheMode;
 use clap::Args;
 
-use super::args::{
-    FormatArgs, ObjectArgs, OutputArgs, OutputForm, ShareArgs, cache_or, print,
-};
+use super::args::{FormatArgs, ObjectArgs, OutputArgs, OutputForm, ShareArgs, cache_or, print};
 use crate::error::Result;
 use crate::ops::info::{InfoRequest, info};
 use crate::output::info::{human, json};

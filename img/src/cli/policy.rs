@@ -113,7 +113,8 @@ fn references(texts: &[OsString]) -> Result<References> {
     let word = |word: &str| texts.iter().any(|text| text == word);
     if (word("any") || word("none")) && texts.len() > 1 {
         return Err(Error::Usage(
-            "--allow-refs=any and --allow-refs=none cannot be combined with other values".to_owned(),
+            "--allow-refs=any and --allow-refs=none cannot be combined with other values"
+                .to_owned(),
         ));
     }
     if word("any") {

@@ -4,7 +4,9 @@ use cairn_block::graph::Policy;
 use cairn_block::options::CacheMode;
 use clap::Args;
 
-use super::args::{DryRunArgs, FormatArgs, ObjectArgs, ProgressArgs, QuietArgs, ShareArgs, cache_or};
+use super::args::{
+    DryRunArgs, FormatArgs, ObjectArgs, ProgressArgs, QuietArgs, ShareArgs, cache_or,
+};
 use super::transfer::Transfer;
 use crate::error::{Error, Result};
 use crate::ops::rebase::{NewBacking, RebaseRequest, rebase, rehearse};

@@ -67,7 +67,9 @@ impl Resize {
             let image = spec.open(&graph, &access).await?;
             let size = image.size();
             let resized = if change {
-                resize(&image, wanted, prealloc, self.shrink).await.map(|()| "Image resized.\n".into())
+                resize(&image, wanted, prealloc, self.shrink)
+                    .await
+                    .map(|()| "Image resized.\n".into())
             } else {
                 new_size(&image, wanted, prealloc, self.shrink).map(|new| {
                     format!("Would resize '{}' from {size} to {new} bytes.\n", spec.label())

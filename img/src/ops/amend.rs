@@ -41,9 +41,9 @@ pub async fn rehearse(graph: &Arc<Graph>, spec: &ImageSpec, options: &str) -> Re
     refuse_unknown(format, create, &options)?;
     let known = amend_options(format).ok_or_else(|| cannot(format))?;
     validate(&options, &format!("amendment of format '{format}'"), &[known])?;
-    let changes = options.iter().map(|(name, value)| {
-        format!("{name}={}", value.as_str().unwrap_or_default())
-    });
+    let changes = options
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()));
     let changes: Vec<String> = changes.collect();
     Ok(format!("Would set {} of '{}'.", changes.join(", "), spec.label()))
 }

@@ -103,7 +103,10 @@ pub async fn rehearse(graph: &Arc<Graph>, request: &BitmapRequest) -> Result<Str
     let name = &request.name;
     let missing = |name: &str, action: &Action| {
         let verb = action.verb();
-        Error::Usage(format!("cannot {verb} bitmap '{}': bitmap '{name}' does not exist", request.name))
+        Error::Usage(format!(
+            "cannot {verb} bitmap '{}': bitmap '{name}' does not exist",
+            request.name
+        ))
     };
     let mut lines = String::new();
     for action in &request.actions {

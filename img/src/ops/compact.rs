@@ -44,8 +44,7 @@ pub async fn compact(
     notice: &dyn Notice,
     stop: &AtomicBool,
 ) -> Result<Compacted> {
-    let access =
-        Access { write: true, resize: true, exclusive: true, cache, ..Access::default() };
+    let access = Access { write: true, resize: true, exclusive: true, cache, ..Access::default() };
     let image = spec.open(graph, &access).await?;
     let node = image.node();
     let compacted = async {
@@ -76,11 +75,7 @@ pub async fn compact(
 }
 
 /// The bytes of zeroes that [`compact`] would give up.
-pub async fn rehearse(
-    graph: &Arc<Graph>,
-    spec: &ImageSpec,
-    notice: &dyn Notice,
-) -> Result<u64> {
+pub async fn rehearse(graph: &Arc<Graph>, spec: &ImageSpec, notice: &dyn Notice) -> Result<u64> {
     let image = spec.open(graph, &Access::default()).await?;
     let scan = Scan { image: &image, notice, stop: &AtomicBool::new(false), change: false };
     let zeroes = async {

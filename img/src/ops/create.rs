@@ -158,7 +158,8 @@ impl Plan {
             }
             None => "",
         };
-        let line = help::creation_line(&self.filename, self.driver.name, &self.table, &self.options);
+        let line =
+            help::creation_line(&self.filename, self.driver.name, &self.table, &self.options);
         let what = line.strip_prefix("Formatting ").unwrap_or(&line);
         Ok(format!("Would create {what}{replaces}{needs}."))
     }

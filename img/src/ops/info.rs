@@ -112,12 +112,7 @@ pub async fn info(graph: &Arc<Graph>, request: &InfoRequest) -> Result<Vec<Image
 }
 
 /// The backing file of an image called `base`, which would be image number `depth` of its chain.
-fn backing_spec(
-    graph: &Graph,
-    info: &ImageInfo,
-    base: &str,
-    depth: usize,
-) -> Result<ImageSpec> {
+fn backing_spec(graph: &Graph, info: &ImageInfo, base: &str, depth: usize) -> Result<ImageSpec> {
     let stored = info.format_info.backing_file.as_deref().unwrap_or_default();
     let name = info.full_backing_file.clone().ok_or_else(|| {
         Error::Usage(format!(

@@ -69,7 +69,9 @@ pub async fn rehearse(
             "Would copy {copied} bytes into '{label}' and give it the backing file '{}'.",
             new.file
         ),
-        None => format!("Would copy {copied} bytes into '{label}' and leave it without backing file."),
+        None => {
+            format!("Would copy {copied} bytes into '{label}' and leave it without backing file.")
+        }
     })
 }
 

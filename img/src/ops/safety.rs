@@ -99,7 +99,12 @@ pub(super) async fn judge(subject: &Subject<'_>, policy: &Policy) -> Safety {
     let snapshots = format_info.snapshots.len() as u64;
     safety.above("snapshots", "internal snapshots", snapshots, bounds.snapshots);
     let iterations = luks_iterations(&specific);
-    safety.above("luks-iterations", "key derivation iterations", iterations, bounds.luks_iterations);
+    safety.above(
+        "luks-iterations",
+        "key derivation iterations",
+        iterations,
+        bounds.luks_iterations,
+    );
     if let Some(factor) = bounds.expansion
         && data_file.is_none()
     {

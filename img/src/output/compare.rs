@@ -42,7 +42,8 @@ pub fn human(names: [&str; 2], found: &Statistics) -> String {
         Some(offset) => {
             let more = if found.more_ranges { "more than " } else { "" };
             let ranges = found.ranges.len();
-            let _ = writeln!(text, "ranges that differ: {more}{ranges}, the first at offset {offset}");
+            let _ =
+                writeln!(text, "ranges that differ: {more}{ranges}, the first at offset {offset}");
         }
     }
     text

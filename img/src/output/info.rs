@@ -226,9 +226,10 @@ fn limits_json(limits: &Limits) -> Dict {
 }
 
 fn safety_json(safety: &Safety) -> Dict {
-    let reasons = safety.reasons.iter().map(|reason| {
-        Dict::from([("check", reason.check), ("detail", reason.detail.as_str())])
-    });
+    let reasons = safety
+        .reasons
+        .iter()
+        .map(|reason| Dict::from([("check", reason.check), ("detail", reason.detail.as_str())]));
     let mut dict = Dict::new();
     dict.insert("verdict", safety.verdict());
     dict.insert("reasons", reasons.collect::<Vec<Dict>>());

@@ -38,10 +38,7 @@ type L1Place = (u64, u32);
 
 impl Image {
     /// Moves clusters to the front of the file as far as there is room, and cuts the file.
-    pub(super) async fn compact(
-        self: &Arc<Image>,
-        watch: &dyn CompactWatch,
-    ) -> Result<Compaction> {
+    pub(super) async fn compact(self: &Arc<Image>, watch: &dyn CompactWatch) -> Result<Compaction> {
         if matches!(self.crypt, Crypt::Locked) {
             return Err(self.unsupported(
                 "the place of encrypted data is part of its encryption; give the key to move it",
@@ -240,20 +237,21 @@ impl<'i> Mover<'i> {
     async fn move_entries(&mut self, table: u64) -> Result<()> {
         let image = self.image;
         let mut entries = image.read_l2_table(table).await?;
+        // Each tree that leads to the table counts for what the table maps.
+        let cluster = table >> image.geometry.cluster_bits;
+        let trees = image.with_allocator(|alloc| Ok(alloc.refs.get(cluster)?)).await?.max(1);
         let mut vacated = Vacated::default();
         for raw in &mut entries {
             if raw.descriptor == 0 {
                 continue;
             }
             let moved = match image.decode_entry(table, *raw)? {
-                Cluster::Standard(Standard { host: Some(host), .. }) if host >= self.end => {
-                    self.move_cluster(host, &mut vacated).await?.map(|new| RawEntry {
-                        descriptor: raw.descriptor - host + new,
-                        ..*raw
-                    })
-                }
+                Cluster::Standard(Standard { host: Some(host), .. }) if host >= self.end => self
+                    .move_cluster(host, &mut vacated)
+                    .await?
+                    .map(|new| RawEntry { descriptor: raw.descriptor - host + new, ..*raw }),
                 Cluster::Compressed(data) if data.offset + data.len > self.end => self
-                    .move_compressed(data, &mut vacated)
+                    .move_compressed(data, trees, &mut vacated)
                     .await?
                     .map(|new| Cluster::Compressed(new).encode(&image.geometry)),
                 _ => None,
@@ -298,24 +296,19 @@ impl<'i> Mover<'i> {
         Ok(Some(target))
     }
 
-    /// The new place of compressed data.
+    /// The new place of compressed data that `trees` trees refer to through one entry.
     async fn move_compressed(
         &mut self,
         data: Compressed,
+        trees: u64,
         vacated: &mut Vacated,
     ) -> Result<Option<Compressed>> {
         let image = self.image;
         let geometry = &image.geometry;
+        let mut missing = trees;
         let new = match self.packed.get(&data.offset) {
-            Some(&known) => {
-                let (offset, clusters) = known.host_clusters(geometry);
-                image.with_allocator(|alloc| alloc.share(offset, clusters)).await?;
-                known
-            }
-            None if self.full
-                || self.packed.len() >= MAX_SHARED
-                || self.watch.should_stop() =>
-            {
+            Some(&known) => known,
+            None if self.full || self.packed.len() >= MAX_SHARED || self.watch.should_stop() => {
                 return Ok(None);
             }
             None => {
@@ -332,10 +325,17 @@ impl<'i> Mover<'i> {
                     self.packed.insert(data.offset, new);
                 }
                 self.note_moved(data.len);
+                missing -= 1;
                 new
             }
         };
-        vacated.released.push(data.host_clusters(geometry));
+        let (offset, clusters) = new.host_clusters(geometry);
+        for _ in 0..missing {
+            image.with_allocator(|alloc| alloc.share(offset, clusters)).await?;
+        }
+        for _ in 0..trees {
+            vacated.released.push(data.host_clusters(geometry));
+        }
         Ok(Some(new))
     }
 
@@ -356,7 +356,9 @@ impl<'i> Mover<'i> {
                 let new = match self.shared.get(&old) {
                     Some(&known) => known,
                     None => {
-                        let Some((target, is_shared)) = self.place_for(old).await? else { continue };
+                        let Some((target, is_shared)) = self.place_for(old).await? else {
+                            continue;
+                        };
                         let entries = image.read_l2_table(old).await?;
                         image.write_l2_table(target, &entries).await?;
                         image.metadata.remove(Structure::ACTIVE_L2, old);
@@ -429,7 +431,8 @@ impl<'i> Mover<'i> {
     /// Moves the L1 tables of snapshots, and the table of snapshots.
     async fn move_snapshots(&mut self, old: &SnapshotTable) -> Result<()> {
         let image = self.image;
-        let mut new = SnapshotTable { snapshots: old.snapshots.clone(), ..SnapshotTable::default() };
+        let mut new =
+            SnapshotTable { snapshots: old.snapshots.clone(), ..SnapshotTable::default() };
         let mut released = Vec::new();
         for snapshot in &mut new.snapshots {
             let (place, entries) = (snapshot.l1_offset, snapshot.l1_entries);

@@ -15,8 +15,8 @@ use crate::buf::{IoBuf, IoBufMut};
 use crate::crypto::SectorCipher;
 use crate::dirty_bitmap::{BitmapChange, BitmapInfo, DirtyBitmap};
 use crate::driver::{
-    CheckReport, CompactWatch, Compaction, Driver, DriverFuture, DriverInfo, DriverKind, Extent, FormatInfo, Limits, Repair,
-    Resize, Role, SnapshotInfo, WriteFlags,
+    CheckReport, CompactWatch, Compaction, Driver, DriverFuture, DriverInfo, DriverKind, Extent,
+    FormatInfo, Limits, Repair, Resize, Role, SnapshotInfo, WriteFlags,
 };
 use crate::error::{Error, Result};
 use crate::graph::{Edge, Graph, OpenContext, Policy, Rule};

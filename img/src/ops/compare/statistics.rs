@@ -127,11 +127,8 @@ pub async fn statistics(
     let sizes = [first.size(), second.size()];
     let size = sizes[0].max(sizes[1]);
     notice.total(size);
-    let pair = Arc::new(Pair {
-        first: Arc::clone(first),
-        second: Arc::clone(second),
-        strict: false,
-    });
+    let pair =
+        Arc::new(Pair { first: Arc::clone(first), second: Arc::clone(second), strict: false });
     let helper = helper(size);
     let found = relate_all(&pair, sizes, helper.as_ref(), notice).await;
     if let Some(helper) = helper {

@@ -61,12 +61,7 @@ pub(super) async fn verify(
 }
 
 /// What is to be compared at `at`, and up to where.
-async fn examine(
-    sources: &Sources,
-    target: &Backend,
-    at: u64,
-    size: u64,
-) -> Result<(Work, u64)> {
+async fn examine(sources: &Sources, target: &Backend, at: u64, size: u64) -> Result<(Work, u64)> {
     let (content, mut end) = sources.content(at..size, Layers::All).await?;
     let found = target.content_above(None, at, end - at).await?.extent;
     end = end.min(at + found.len);
