@@ -26,6 +26,10 @@ fn cairn_user() {
 #[test]
 fn luks() {
     run_page("docs/luks.md");
+}
+
+#[test]
+fn untrusted_images() {
     run_page("docs/untrusted-images.md");
 }
 
