@@ -87,6 +87,7 @@ fn request(source: &str, target: Target) -> ConvertRequest {
         copy_range: false,
         rate: None,
         salvage: false,
+        verify: false,
     }
 }
 

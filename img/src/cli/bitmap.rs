@@ -140,7 +140,9 @@ impl Bitmap {
         };
         let config = EngineConfig::default();
         if self.dry_run.dry_run {
-            print(&runtime::run(&config, rehearse(&graph, &request))?)?;
+            for line in runtime::run(&config, rehearse(&graph, &request))? {
+                print(&format!("{line}\n"))?;
+            }
             return Ok(0);
         }
         runtime::run(&config, change(&graph, &request))?;

@@ -87,7 +87,7 @@ pub async fn change(graph: &Arc<Graph>, request: &BitmapRequest) -> Result<()> {
 }
 
 /// What [`change`] would do, a line for each action, after a look at the images.
-pub async fn rehearse(graph: &Arc<Graph>, request: &BitmapRequest) -> Result<String> {
+pub async fn rehearse(graph: &Arc<Graph>, request: &BitmapRequest) -> Result<Vec<String>> {
     let access = Access { no_backing: true, ..Access::default() };
     let names = async |spec: &ImageSpec| {
         let image = spec.open(graph, &access).await?;
@@ -108,7 +108,7 @@ pub async fn rehearse(graph: &Arc<Graph>, request: &BitmapRequest) -> Result<Str
             request.name
         ))
     };
-    let mut lines = String::new();
+    let mut lines: Vec<String> = Vec::new();
     for action in &request.actions {
         match action {
             Action::Add if present.contains(name) => {
@@ -117,7 +117,7 @@ pub async fn rehearse(graph: &Arc<Graph>, request: &BitmapRequest) -> Result<Str
             Action::Add => present.push(name.clone()),
             Action::RemoveAll => {
                 for name in present.drain(..) {
-                    lines.push_str(&format!("Would remove bitmap '{name}'.\n"));
+                    lines.push(format!("Would remove bitmap '{name}'."));
                 }
                 continue;
             }
@@ -127,12 +127,12 @@ pub async fn rehearse(graph: &Arc<Graph>, request: &BitmapRequest) -> Result<Str
                 return Err(missing(from, action));
             }
             Action::Merge(from) => {
-                lines.push_str(&format!("Would merge bitmap '{from}' into bitmap '{name}'.\n"));
+                lines.push(format!("Would merge bitmap '{from}' into bitmap '{name}'."));
                 continue;
             }
             Action::Clear | Action::Disable | Action::Enable => {}
         }
-        lines.push_str(&format!("Would {} bitmap '{name}'.\n", action.verb()));
+        lines.push(format!("Would {} bitmap '{name}'.", action.verb()));
     }
     Ok(lines)
 }

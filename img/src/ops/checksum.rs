@@ -8,6 +8,7 @@
 //! So blocks are read and hashed on all processors, and ranges of zeroes cost next to nothing: the
 //! digests of zero blocks, and of trees of them, are computed once.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cairn_block::IoBufMut;
@@ -195,7 +196,10 @@ pub struct Checksum {
 impl Checksum {
     /// The digest in hexadecimal digits.
     pub fn hex(&self) -> String {
-        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.digest.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 }
 

@@ -47,18 +47,18 @@ pub async fn rehearse(graph: &Arc<Graph>, request: &CommitRequest) -> Result<Str
     let sources = Sources::new(vec![top]);
     let data = sources.allocated_bytes().await?;
     let label = request.image.label();
-    let mut told = format!("Would write {data} bytes of '{label}' into '{}'.", spec.label());
+    let mut told = vec![format!("Would write {data} bytes of '{label}' into '{}'.", spec.label())];
     if base.size() < sources.size() {
         let (old, new) = (base.size(), sources.size());
-        told.push_str(&format!("\nWould grow '{}' from {old} to {new} bytes.", spec.label()));
+        told.push(format!("Would grow '{}' from {old} to {new} bytes.", spec.label()));
     }
     if !keeps(request, depth) {
-        told.push_str(&format!("\nWould empty '{label}'."));
+        told.push(format!("Would empty '{label}'."));
     }
     let closed = base.close().await;
     sources.close().await?;
     closed?;
-    Ok(told)
+    Ok(told.join("\n"))
 }
 
 /// Whether the overlay stays as it is.

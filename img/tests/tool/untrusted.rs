@@ -160,7 +160,8 @@ fn the_verdict_names_all_that_speaks_against_an_image() {
     scratch.ok(&["create", "-q", "-f", "qcow2", "-o", "data_file=d.raw", "data.qcow2", "1M"]);
     scratch.ok(&["create", "-q", "-f", "qcow2", "huge.qcow2", "9T"]);
     bomb(&scratch, "bomb.qcow2");
-    std::fs::write(scratch.path("mask.raw"), [b"KDMV", &[0u8; 65532][..]].concat()).expect("file");
+    std::fs::write(scratch.path("mask.raw"), [b"KDMV".to_vec(), vec![0; 65532]].concat())
+        .expect("file");
     for (args, reasons) in [
         (&["plain.raw"][..], &[][..]),
         (&["good.qcow2"], &[]),

@@ -353,23 +353,11 @@ impl<'i> Mover<'i> {
                     continue;
                 }
                 let old = table.offset;
-                let new = match self.shared.get(&old) {
-                    Some(&known) => known,
-                    None => {
-                        let Some((target, is_shared)) = self.place_for(old).await? else {
-                            continue;
-                        };
-                        let entries = image.read_l2_table(old).await?;
-                        image.write_l2_table(target, &entries).await?;
-                        image.metadata.remove(Structure::ACTIVE_L2, old);
-                        image.metadata.remove(Structure::INACTIVE_L2, old);
-                        if !is_shared {
-                            vacated.released.push((old, 1));
-                        }
-                        self.note_moved(image.geometry.cluster_size());
-                        target
-                    }
-                };
+                let mut new = self.shared.get(&old).copied();
+                if new.is_none() {
+                    new = self.move_l2_table(old, &mut vacated).await?;
+                }
+                let Some(new) = new else { continue };
                 if let Some(raw) = l1.get_mut(table.index)
                     && let Ok(entry) = L1Entry::decode(*raw, &image.geometry)
                 {
@@ -384,6 +372,21 @@ impl<'i> Mover<'i> {
             }
         }
         Ok(())
+    }
+
+    /// Copies the L2 table at `old` to a new place, if there is one.
+    async fn move_l2_table(&mut self, old: u64, vacated: &mut Vacated) -> Result<Option<u64>> {
+        let image = self.image;
+        let Some((target, is_shared)) = self.place_for(old).await? else { return Ok(None) };
+        let entries = image.read_l2_table(old).await?;
+        image.write_l2_table(target, &entries).await?;
+        image.metadata.remove(Structure::ACTIVE_L2, old);
+        image.metadata.remove(Structure::INACTIVE_L2, old);
+        if !is_shared {
+            vacated.released.push((old, 1));
+        }
+        self.note_moved(image.geometry.cluster_size());
+        Ok(Some(target))
     }
 
     /// Takes all references from the old places of shared clusters, which no table names any more.
