@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use super::args::{ProgressArgs, QuietArgs};
 use crate::error::Result;
 use crate::ops::convert::Notice;
-use crate::progress::Progress;
+use crate::progress::{Progress, Style};
 use crate::runtime;
 
 /// Least difference between two reports of progress, in percent.
@@ -19,7 +19,12 @@ pub(super) struct Transfer {
 impl Transfer {
     /// Begins to show progress.
     pub(super) fn start(progress: &ProgressArgs, quiet: &QuietArgs) -> Result<Transfer> {
-        Ok(Transfer { progress: Progress::start(progress.style(quiet)?, PROGRESS_STEP) })
+        Ok(Transfer::with_style(progress.style(quiet)?))
+    }
+
+    /// Begins to show progress in this style.
+    pub(super) fn with_style(style: Style) -> Transfer {
+        Transfer { progress: Progress::start(style, PROGRESS_STEP) }
     }
 
     /// Runs the operation to its end.
@@ -60,5 +65,7 @@ impl Notice for Transfer {
         self.progress.add(bytes);
     }
 
-    fn salvaged(&self, _message: &str) {}
+    fn salvaged(&self, message: &str) {
+        eprintln!("warning: {message}");
+    }
 }

@@ -172,6 +172,7 @@ async fn copy(
     let copy = Copy {
         sources,
         target: base,
+        target_start: 0,
         zeroes: Zeroes::Write,
         sparse: SPARSE,
         compressed_cluster: None,

@@ -1,5 +1,6 @@
 //! The tool as its users see it: what it prints, what it leaves, and how it ends.
 
+mod block_copies;
 mod chains;
 mod command_line;
 mod compaction;

@@ -300,6 +300,7 @@ async fn copy(
         Copy {
             sources,
             target: &target,
+            target_start: 0,
             zeroes,
             sparse: request.sparse,
             compressed_cluster: cluster,

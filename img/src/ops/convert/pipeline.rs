@@ -57,6 +57,8 @@ pub(crate) enum Zeroes {
 pub(crate) struct Copy<'r> {
     pub(crate) sources: &'r Sources,
     pub(crate) target: &'r Backend,
+    /// Where in the target the sources begin.
+    pub(crate) target_start: u64,
     pub(crate) zeroes: Zeroes,
     /// Shortest run of zeroes in data that counts as such, in bytes.
     pub(crate) sparse: u64,
@@ -326,9 +328,10 @@ impl Shared<'_> {
         if let Some(rate) = &self.rate {
             rate.pass(data.len() as u64).await;
         }
+        let at = self.copy.target_start + offset;
         match self.copy.compressed_cluster {
-            Some(_) => self.copy.target.write_compressed(offset, data).await?,
-            None => self.copy.target.write(offset, data, WriteFlags::empty()).await?,
+            Some(_) => self.copy.target.write_compressed(at, data).await?,
+            None => self.copy.target.write(at, data, WriteFlags::empty()).await?,
         }
         Ok(())
     }
@@ -342,7 +345,8 @@ impl Shared<'_> {
             Some(_) => WriteFlags::empty(),
             None => WriteFlags::MAY_UNMAP,
         };
-        Ok(self.copy.target.write_zeroes(offset, len, flags).await?)
+        let at = self.copy.target_start + offset;
+        Ok(self.copy.target.write_zeroes(at, len, flags).await?)
     }
 
     /// Lets the kernel copy a piece. After a failure it is not tried again, and the piece is to be
@@ -355,11 +359,8 @@ impl Shared<'_> {
             let (offset, present) = image.locate(&part);
             let padded = present < part.end - part.start;
             let target = self.copy.target;
-            if padded
-                || target
-                    .copy_range_from(image.backend(), offset, part.start, present)
-                    .await
-                    .is_err()
+            let at = self.copy.target_start + part.start;
+            if padded || target.copy_range_from(image.backend(), offset, at, present).await.is_err()
             {
                 self.copy_range.store(false, Ordering::Relaxed);
                 return Ok(false);
