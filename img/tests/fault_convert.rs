@@ -88,6 +88,7 @@ fn request(source: &str, target: Target) -> ConvertRequest {
         rate: None,
         salvage: false,
         verify: false,
+        resume: false,
     }
 }
 

@@ -98,6 +98,9 @@ pub(super) struct Convert {
     /// Read the target again when it is written, and compare it with the sources
     #[arg(long, conflicts_with = "salvage")]
     verify: bool,
+    /// Go on where an earlier run with this option was cut off; keep a journal to allow that
+    #[arg(long, conflicts_with_all = ["no_create", "backing"])]
+    resume: bool,
     #[command(flatten)]
     dry_run: DryRunArgs,
     #[command(flatten)]
@@ -179,7 +182,7 @@ impl Convert {
                 (true, true) => Bitmaps::Sound,
             },
             target: self.target(target, options),
-            target_cache: cache_or(self.target_cache.as_deref(), CacheMode::Unsafe)?,
+            target_cache: self.target_cache()?,
             compress: self.compress,
             sparse,
             parallel: parallel as usize,
@@ -188,7 +191,20 @@ impl Convert {
             rate: self.rate.as_deref().map(|text| size("the rate", text)).transpose()?,
             salvage: self.salvage,
             verify: self.verify,
+            resume: self.resume,
         })
+    }
+
+    fn target_cache(&self) -> Result<CacheMode> {
+        // What is recorded as done must be durable.
+        let default = if self.resume { CacheMode::Writeback } else { CacheMode::Unsafe };
+        let cache = cache_or(self.target_cache.as_deref(), default)?;
+        if self.resume && cache.no_flush() {
+            return Err(Error::Usage(
+                "--resume needs a cache mode that flushes; leave -t unsafe out".to_owned(),
+            ));
+        }
+        Ok(cache)
     }
 
     fn target(&self, name: &str, options: String) -> Target {

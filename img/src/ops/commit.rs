@@ -183,6 +183,8 @@ async fn copy(
         copy_range: false,
         rate: request.rate,
         salvage: false,
+        start: 0,
+        journal: None,
         verified_later: false,
     };
     copy.run(notice).await?;

@@ -124,6 +124,25 @@ impl Plan {
         self.options.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
+    /// Stages the image under a name that a later run finds again, if that is possible.
+    pub(super) fn stage_lasting(&self) -> Result<(Staging, bool)> {
+        let staged = SINGLE_FILE
+            .contains(&self.driver.name)
+            .then(|| Staging::begin_lasting(&self.filename))
+            .flatten();
+        staged.ok_or_else(|| {
+            Error::Usage(format!(
+                "'{}' cannot be resumed: the target must be a plain file that can be replaced",
+                self.filename
+            ))
+        })
+    }
+
+    /// What the image will be like, apart from its content.
+    pub(super) fn describe(&self) -> String {
+        help::creation_line(&self.filename, self.driver.name, &self.table, &self.options)
+    }
+
     /// Options with which the new image is opened: the secrets that it is created with.
     pub(super) fn open_options(&self) -> Dict {
         let secret = |name: &str| name == "key-secret" || name.ends_with(".key-secret");
@@ -242,6 +261,33 @@ impl NewImage {
         let image = NewImage { filename, named: plan.filename.clone(), staging, _claim: claim };
         let created = create(graph, &image.filename, plan.options.clone()).await;
         image.with_name(created.map_err(Error::from))?;
+        Ok(image)
+    }
+
+    /// The image that `staging` holds, created by `plan` unless it `is_there`.
+    pub(super) async fn create_lasting(
+        graph: &Arc<Graph>,
+        plan: &Plan,
+        staging: Staging,
+        is_there: bool,
+    ) -> Result<NewImage> {
+        let create = plan.driver.create.ok_or_else(|| {
+            Error::Usage(format!("images of format '{}' cannot be created", plan.driver.name))
+        })?;
+        let claim = match staging.replaced() {
+            Some(old) => Some(claim(graph, old).await?),
+            None => None,
+        };
+        let filename = staging.temporary().unwrap_or(&plan.filename).to_owned();
+        let named = plan.filename.clone();
+        let mut image = NewImage { filename, named, staging: Some(staging), _claim: claim };
+        if !is_there {
+            let created = create(graph, &image.filename, plan.options.clone()).await;
+            image.with_name(created.map_err(Error::from))?;
+        }
+        if let Some(staging) = &mut image.staging {
+            staging.keep();
+        }
         Ok(image)
     }
 

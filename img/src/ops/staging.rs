@@ -34,6 +34,8 @@ pub(super) struct Staging {
     destination: PathBuf,
     /// The file that will be replaced.
     replaced: Option<Metadata>,
+    /// The temporary file stays when it does not get its name.
+    kept: bool,
     committed: bool,
 }
 
@@ -42,7 +44,44 @@ impl Staging {
     /// `stay` forbids to follow a link into another directory.
     pub(super) fn begin(filename: &str, stay: bool) -> Option<Staging> {
         let destination = local_path(filename)?;
-        let (destination, replaced) = match fs::symlink_metadata(&destination) {
+        let (destination, replaced) = Staging::target(destination, stay)?;
+        let temporary = free_name(&destination)?;
+        // The file is made by the driver; here it only matters whether that can work.
+        fs::File::create_new(&temporary).ok()?;
+        let staging = Staging { temporary, destination, replaced, kept: false, committed: false };
+        staging.owner_fits().then_some(staging)
+    }
+
+    /// Stages the local file called `filename` under a name that a later run finds again. Tells whether
+    /// an earlier run has left one.
+    pub(super) fn begin_lasting(filename: &str) -> Option<(Staging, bool)> {
+        let (destination, replaced) = Staging::target(local_path(filename)?, false)?;
+        let temporary = lasting_name(&destination, "part")?;
+        let is_there = fs::symlink_metadata(&temporary).is_ok();
+        if is_there && !fs::symlink_metadata(&temporary).is_ok_and(|meta| meta.is_file()) {
+            return None;
+        }
+        if !is_there {
+            fs::File::create_new(&temporary).ok()?;
+        }
+        let staging =
+            Staging { temporary, destination, replaced, kept: is_there, committed: false };
+        staging.owner_fits().then_some((staging, is_there))
+    }
+
+    /// A file beside the one that is staged by [`Staging::begin_lasting`], with what belongs to it.
+    pub(super) fn companion(&self) -> Option<PathBuf> {
+        lasting_name(&self.destination, "journal")
+    }
+
+    /// Lets the temporary file stay when it does not get its name.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    /// The file that `destination` stands for, and what is there already.
+    fn target(destination: PathBuf, stay: bool) -> Option<(PathBuf, Option<Metadata>)> {
+        Some(match fs::symlink_metadata(&destination) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (destination, None),
             Err(_) => return None,
             Ok(_) => {
@@ -56,12 +95,7 @@ impl Staging {
                 }
                 (real, Some(metadata))
             }
-        };
-        let temporary = free_name(&destination)?;
-        // The file is made by the driver; here it only matters whether that can work.
-        fs::File::create_new(&temporary).ok()?;
-        let staging = Staging { temporary, destination, replaced, committed: false };
-        staging.owner_fits().then_some(staging)
+        })
     }
 
     /// The plain file that creating `filename` would replace, if any. Fails where no file could be
@@ -123,7 +157,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.committed {
+        if !self.committed && !self.kept {
             // There is nobody left to tell; at worst a hidden temporary file stays.
             let _ = fs::remove_file(&self.temporary);
         }
@@ -162,6 +196,15 @@ fn free_name(destination: &Path) -> Option<PathBuf> {
             destination.with_file_name(hidden)
         })
         .find(|path| fs::symlink_metadata(path).is_err())
+}
+
+/// The name of a file with this `ending` that goes with `destination`.
+fn lasting_name(destination: &Path, ending: &str) -> Option<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(destination.file_name()?);
+    name.push(format!(".resume.{ending}"));
+    // Room for a name with something behind it.
+    (name.len() + 8 < NAME_MAX).then(|| destination.with_file_name(name))
 }
 
 /// Whether a file has extended attributes that a new file would not have by itself.

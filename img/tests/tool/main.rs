@@ -10,5 +10,6 @@ mod interruption;
 mod qcow2_images;
 mod raw_images;
 mod rehearsal;
+mod resumption;
 mod scratch;
 mod untrusted;

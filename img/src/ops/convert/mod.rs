@@ -4,6 +4,7 @@
 //! status), read it, look for zeroes in it and write it. The lanes of a run share a bounded number of
 //! buffers, so that reading, scanning, compressing and writing overlap while memory stays bounded.
 
+mod journal;
 mod pipeline;
 mod rate;
 mod reader;
@@ -14,10 +15,13 @@ mod verify;
 use std::sync::Arc;
 
 use cairn_block::dirty_bitmap::{BitmapChange, BitmapInfo};
+use cairn_block::driver::{Repair, WriteFlags};
 use cairn_block::graph::{Backend, Graph, backing_of};
 use cairn_block::options::{CacheMode, Dict};
 use cairn_block::snapshot::SnapshotKey;
 
+pub(super) use journal::Journal;
+use journal::{Description, Found};
 pub use pipeline::Notice;
 pub(super) use pipeline::{Copy, Zeroes};
 pub(super) use source::Sources;
@@ -89,6 +93,8 @@ pub struct ConvertRequest {
     pub salvage: bool,
     /// Read what was written again, and compare it with the sources.
     pub verify: bool,
+    /// Record how far the copy is, and go on where an earlier run has ended.
+    pub resume: bool,
 }
 
 /// Converts. `notice` is told about progress and about what was salvaged.
@@ -105,7 +111,8 @@ pub async fn convert(
     let Some(image) = created.image else { return result.and(closed) };
     image.with_name(result)?;
     closed?;
-    image.commit()
+    image.commit()?;
+    created.journal.map_or(Ok(()), |journal| journal.remove())
 }
 
 /// What [`convert`] would do, after a look at the sources and the target.
@@ -207,6 +214,12 @@ struct Prepared {
     options: Dict,
     /// Data that a backing file of the target has need not be written.
     has_backing: bool,
+    /// Where to record how far the copy is.
+    journal: Option<Journal>,
+    /// What an earlier run has written: everything before this offset.
+    done: Option<u64>,
+    /// Zeroes may take no storage.
+    unmap: bool,
 }
 
 async fn prepare(
@@ -217,15 +230,105 @@ async fn prepare(
     let new = match &request.target {
         Target::Existing { image, has_backing, .. } => {
             let (spec, options) = (image.clone(), Dict::new());
-            return Ok(Prepared { image: None, spec, options, has_backing: *has_backing });
+            return Ok(Prepared {
+                image: None,
+                spec,
+                options,
+                has_backing: *has_backing,
+                journal: None,
+                done: None,
+                unmap: true,
+            });
         }
         Target::New(new) => new,
     };
     let (plan, has_backing) = plan_target(graph, request, new, sources).await?;
-    let image = NewImage::create(graph, &plan).await?;
+    let (image, journal, done) = if request.resume {
+        let (image, journal, done) = prepare_lasting(graph, request, &plan, sources).await?;
+        (image, Some(journal), done)
+    } else {
+        (NewImage::create(graph, &plan).await?, None, None)
+    };
     let spec =
         ImageSpec::File { name: image.filename.clone(), format: Some(plan.driver.name.to_owned()) };
-    Ok(Prepared { image: Some(image), spec, options: plan.open_options(), has_backing })
+    let unmap = plan.text("preallocation").is_none_or(|mode| mode == "off");
+    let options = plan.open_options();
+    Ok(Prepared { image: Some(image), spec, options, has_backing, journal, done, unmap })
+}
+
+/// A target that another run can go on with, or that an earlier one has left. In the latter case also
+/// up to where it is complete.
+async fn prepare_lasting(
+    graph: &Arc<Graph>,
+    request: &ConvertRequest,
+    plan: &Plan,
+    sources: &Sources,
+) -> Result<(NewImage, Journal, Option<u64>)> {
+    if plan.text("backing_file").is_some() {
+        return Err(Error::Usage(
+            "--resume and a backing file for the target exclude each other".to_owned(),
+        ));
+    }
+    let ConvertRequest { snapshot, bitmaps, compress, sparse, salvage, .. } = request;
+    let how = format!(
+        "{} sources={:?} snapshot={snapshot:?} bitmaps={bitmaps:?} compress={compress} \
+         sparse={sparse} salvage={salvage}",
+        plan.describe(),
+        request.sources
+    );
+    let description = Description::new(how, sources)?;
+    let (staging, is_there) = plan.stage_lasting()?;
+    let place = staging.companion().zip(staging.temporary().map(str::to_owned));
+    let Some((journal, part)) = place else {
+        return Err(Error::Usage("--resume needs a name in UTF-8".to_owned()));
+    };
+    let shown = journal.display().to_string();
+    let journal = Journal::new(journal, description);
+    let done = match journal.find()? {
+        Found::Position(done) if is_there => Some(done),
+        Found::Other(why) if is_there => {
+            return Err(Error::Usage(format!(
+                "'{part}' cannot be completed: {why}; remove it and '{shown}' to begin anew"
+            )));
+        }
+        // A target without its journal, or a journal without its target, is of no use.
+        Found::Nothing | Found::Position(_) | Found::Other(_) => None,
+    };
+    if done.is_none() {
+        journal.remove()?;
+    }
+    let image = NewImage::create_lasting(graph, plan, staging, done.is_some()).await?;
+    if done.is_none() {
+        journal.store(0)?;
+    }
+    Ok((image, journal, done))
+}
+
+/// Makes a target that an earlier run has left fit to go on with: nothing is lost in it, and it is zero
+/// from `done` on.
+async fn tidy(graph: &Arc<Graph>, target: &Backend, done: u64, unmap: bool) -> Result<()> {
+    let node = target.node();
+    match node.driver().check(Repair::LEAKS).await {
+        Err(error) if error.is_unsupported() => {}
+        checked => {
+            let found = checked?;
+            if found.corruptions + found.check_errors > 0 {
+                let detail = "it was not left in a valid state; remove it to begin anew";
+                return Err(cairn_block::Error::corrupt(node.label(), detail).into());
+            }
+        }
+    }
+    if let Ok(bitmaps) = graph.bitmaps(&node).await {
+        for bitmap in bitmaps {
+            graph.change_bitmap(&node, &bitmap.name, BitmapChange::Remove).await?;
+        }
+    }
+    let rest = target.size().saturating_sub(done);
+    if rest > 0 && node.driver().has_zero_init() {
+        let flags = if unmap { WriteFlags::MAY_UNMAP } else { WriteFlags::empty() };
+        target.write_zeroes(done, rest, flags).await?;
+    }
+    Ok(())
 }
 
 /// The plan of a new target, and whether it has a backing file.
@@ -288,6 +391,9 @@ async fn copy(
             graph.bitmaps(&target.node()).await?;
         }
         check_room(&target, sources)?;
+        if let Some(done) = prepared.done {
+            tidy(graph, &target, done, prepared.unmap).await?;
+        }
         let zeroes = match &request.target {
             _ if request.sparse == 0 => Zeroes::AsData,
             Target::Existing { is_zero: true, .. } => Zeroes::Present,
@@ -313,6 +419,8 @@ async fn copy(
             copy_range: request.copy_range,
             rate: request.rate,
             salvage: request.salvage,
+            start: prepared.done.unwrap_or(0),
+            journal: prepared.journal.as_ref(),
             verified_later: request.verify,
         }
         .run(notice)

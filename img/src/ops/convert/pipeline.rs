@@ -1,5 +1,6 @@
 //! The pipeline: lanes that claim, read, scan and write pieces of the sources.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -9,9 +10,11 @@ use cairn_block::graph::Backend;
 use cairn_block::num::AsUsize as _;
 use cairn_block::{IoBuf, IoBufMut};
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::SECTOR;
+use super::journal::Journal;
 use super::rate::RateLimit;
 use super::reader::Reader;
 use super::source::{Content, Layers, Sources};
@@ -75,6 +78,10 @@ pub(crate) struct Copy<'r> {
     /// Bytes per second.
     pub(crate) rate: Option<u64>,
     pub(crate) salvage: bool,
+    /// Where to begin: what lies before is there already.
+    pub(crate) start: u64,
+    /// Where to record how far the copy is.
+    pub(crate) journal: Option<&'r Journal>,
     /// All that is copied will be compared afterwards, which counts as progress.
     pub(crate) verified_later: bool,
 }
@@ -110,6 +117,9 @@ struct Shared<'r> {
     notice: &'r dyn Notice,
     cursor: tokio::sync::Mutex<Cursor>,
     turns: Turns,
+    done: Mutex<Done>,
+    /// Held while the journal is written.
+    recording: tokio::sync::Mutex<()>,
     rate: Option<RateLimit>,
     copy_range: AtomicBool,
     detection: Detection,
@@ -131,11 +141,13 @@ impl Copy<'_> {
             notice,
             cursor: tokio::sync::Mutex::new(Cursor {
                 next_number: 0,
-                at: 0,
+                at: self.start,
                 content: Content::Data,
                 known_to: 0,
             }),
             turns: Turns::default(),
+            done: Mutex::new(Done { next: 0, to: self.start, ahead: BTreeMap::new() }),
+            recording: tokio::sync::Mutex::new(()),
             rate: self.rate.map(RateLimit::new),
             copy_range: AtomicBool::new(self.copy_range),
             detection: Detection { unit: unit.as_usize(), shortest: self.sparse.as_usize() },
@@ -153,7 +165,7 @@ impl Copy<'_> {
 impl Shared<'_> {
     /// Bytes that will be copied as data.
     async fn total(&self) -> Result<u64> {
-        let (mut at, mut total) = (0, 0);
+        let (mut at, mut total) = (self.copy.start, 0);
         while at < self.copy.sources.size() {
             let (content, end) = self.content(at).await?;
             if self.is_copied(content) {
@@ -248,13 +260,28 @@ impl Shared<'_> {
     async fn lane(&self) -> Result<()> {
         while let Some(piece) = self.claim().await? {
             let copied = self.is_copied(piece.content);
-            let len = piece.len();
+            let (len, number, end) = (piece.len(), piece.number, piece.range.end);
             self.copy_piece(piece).await?;
             if copied {
                 self.notice.copied(len);
             }
+            self.record(number, end).await?;
         }
         Ok(())
+    }
+
+    /// Notes that piece `number`, which ends at `end`, is written, and records it now and then.
+    async fn record(&self, number: u64, end: u64) -> Result<()> {
+        let Some(journal) = self.copy.journal else { return Ok(()) };
+        self.done.lock().add(number, end);
+        if !journal.is_due() {
+            return Ok(());
+        }
+        let Ok(_recording) = self.recording.try_lock() else { return Ok(()) };
+        let to = self.done.lock().to;
+        // What is written by now is durable afterwards.
+        self.copy.target.flush().await?;
+        journal.store(to)
     }
 
     async fn copy_piece(&self, piece: Piece) -> Result<()> {
@@ -370,6 +397,26 @@ impl Shared<'_> {
     }
 }
 
+/// Which pieces are written.
+struct Done {
+    /// Number of the first piece that is not.
+    next: u64,
+    /// Where the pieces before it end.
+    to: u64,
+    /// Ends of pieces behind it that are written.
+    ahead: BTreeMap<u64, u64>,
+}
+
+impl Done {
+    fn add(&mut self, number: u64, end: u64) {
+        self.ahead.insert(number, end);
+        while let Some(end) = self.ahead.remove(&self.next) {
+            self.next += 1;
+            self.to = end;
+        }
+    }
+}
+
 /// Lets pieces pass one after the other.
 #[derive(Default)]
 struct Turns {
@@ -392,5 +439,23 @@ impl Turns {
     fn finish(&self, number: u64) {
         self.next.store(number + 1, Ordering::Release);
         self.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pieces_in_a_row_count_as_done() {
+        let mut done = Done { next: 0, to: 100, ahead: BTreeMap::new() };
+        done.add(1, 300);
+        done.add(3, 500);
+        assert_eq!(done.to, 100);
+        done.add(0, 200);
+        assert_eq!(done.to, 300);
+        done.add(2, 400);
+        assert_eq!((done.to, done.next), (500, 4));
+        assert!(done.ahead.is_empty());
     }
 }

@@ -308,6 +308,8 @@ async fn copy_in(
             copy_range: false,
             rate: None,
             salvage: request.salvage,
+            start: 0,
+            journal: None,
             verified_later: false,
         }
         .run(notice)
