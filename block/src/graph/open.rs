@@ -329,19 +329,20 @@ impl OpenContext<'_> {
             abandon(graph, self.edges, self.opened).await;
             return Err(error.into());
         }
-        if let Err(error) = self.check_size(driver.size()) {
+        let is_format = info.kind == DriverKind::Format;
+        if let Err(error) = self.check_size(is_format, driver.size()) {
             // The error that led here is the one to report.
             let _ = driver.close().await;
             abandon(graph, self.edges, self.opened).await;
             return Err(error);
         }
         let identity = self.identity(info, &given);
-        let is_read = self.level == Level::Image && !self.flags.no_io;
+        let yields_data = is_format && !self.flags.no_io;
         let flags = self.flags;
         let node = Node::new(self.name, identity, self.flags, driver, self.edges);
         graph.register(&node)?;
         graph.mutate(|| perms::refresh(&node))?;
-        if is_read && let Err(error) = graph.policy().check_expansion(&node).await {
+        if yields_data && let Err(error) = graph.policy().check_expansion(&node).await {
             // What else fails here is what a check is to find.
             if !flags.check || matches!(error, Error::Refused { .. }) {
                 // The error that led here is the one to report.
@@ -353,8 +354,8 @@ impl OpenContext<'_> {
     }
 
     /// Fails if an image claims to be larger than the policy allows.
-    fn check_size(&self, size: u64) -> Result<()> {
-        if self.level != Level::Image {
+    fn check_size(&self, is_format: bool, size: u64) -> Result<()> {
+        if !is_format && self.level != Level::Image {
             return Ok(());
         }
         let bound = self.policy().bounds.virtual_size;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairn_block::driver::{self, DriverInfo, DriverKind};
-use cairn_block::graph::{Backend, Graph};
+use cairn_block::graph::{Backend, Graph, References};
 use cairn_block::options::{
     Dict, OptionDesc, OptionError, Value, filename, help, parse_list, validate,
 };
@@ -143,16 +143,27 @@ impl Plan {
         help::creation_line(&self.filename, self.driver.name, &self.table, &self.options)
     }
 
-    /// Options with which the new image is opened: the secrets that it is created with.
-    pub(super) fn open_options(&self) -> Dict {
+    /// Options with which the new image is opened: the secrets that it is created with, and its backing
+    /// file where images may not name one.
+    pub(super) fn open_options(&self, graph: &Graph) -> Result<Dict> {
         let secret = |name: &str| name == "key-secret" || name.ends_with(".key-secret");
-        self.options.iter().filter(|(name, _)| secret(name)).fold(
-            Dict::new(),
-            |mut options, (name, value)| {
-                options.insert(name.to_owned(), value.clone());
-                options
-            },
-        )
+        let mut options = Dict::new();
+        for (name, value) in self.options.iter().filter(|(name, _)| secret(name)) {
+            options.insert(name.to_owned(), value.clone());
+        }
+        if graph.policy().references != References::Any
+            && let Some(stored) = self.text("backing_file")
+        {
+            // The user has named it: it is not the image's own word.
+            let mut backing = Dict::new();
+            let name = filename::resolve_backing(stored, &self.filename)?;
+            backing.insert("filename", name);
+            if let Some(format) = self.text("backing_fmt") {
+                backing.insert("driver", format);
+            }
+            options.insert("backing", backing);
+        }
+        Ok(options)
     }
 
     /// Says what creating the image would do, after checking its options and that its file can be

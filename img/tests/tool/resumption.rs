@@ -140,7 +140,7 @@ fn what_cannot_be_resumed_is_refused() {
         (&["-n", "a.raw", "t.raw"][..], "--no-create"),
         (&["-t", "unsafe", "a.raw", "b"], "flushes"),
         (&["a.raw", "dangling"], "plain file"),
-        (&["json:{\"driver\":\"null-co\",\"size\":65536}", "b"], "no local file"),
+        (&["json:{\"file\":{\"driver\":\"null-co\",\"size\":65536}}", "b"], "no local file"),
     ] {
         let all: Vec<&str> =
             ["convert", "--resume", "-f", "raw"].iter().chain(args).copied().collect();

@@ -252,7 +252,7 @@ async fn prepare(
     let spec =
         ImageSpec::File { name: image.filename.clone(), format: Some(plan.driver.name.to_owned()) };
     let unmap = plan.text("preallocation").is_none_or(|mode| mode == "off");
-    let options = plan.open_options();
+    let options = plan.open_options(graph)?;
     Ok(Prepared { image: Some(image), spec, options, has_backing, journal, done, unmap })
 }
 
