@@ -83,7 +83,7 @@ pub struct FetchFault(pub Fault);
 /// the [`CpuState`] only, which one thread owns.
 pub trait Guest: Send + Sync + Sized + 'static {
     /// State of a CPU.
-    type Cpu: CpuState;
+    type Cpu: CpuState + Clone;
 
     /// The words that live between blocks.
     const GLOBALS: &'static [Global];

@@ -1,5 +1,6 @@
 //! Guest memory as translated code sees it.
 
+use crate::emit::Direct;
 use crate::ir::{MemOp, Rmw};
 
 /// What is done to memory.
@@ -83,4 +84,9 @@ pub trait Memory: Sync {
     fn watch_code(&self, address: u64);
     /// Lets instruction fetches of all CPUs see the stores before it.
     fn sync_code(&self);
+
+    /// Memory that generated code may touch by itself, if it is such. It stays as long as the object.
+    fn direct(&self) -> Option<Direct> {
+        None
+    }
 }

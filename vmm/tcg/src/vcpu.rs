@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::code::{Cache, translate};
+use crate::emit::{self, Cell, Context};
 use crate::guest::{CpuState, Event, Guest};
 use crate::interp::{self, Leave};
 use crate::ir::{Block, BlockKey, LiftOptions};
+use crate::lockstep::Recorder;
 use crate::memory::{Fault, Memory};
 
 /// Entries of the table of blocks that a CPU has entered.
@@ -23,6 +25,8 @@ pub enum Stop {
     Kicked,
     /// The step is done.
     Stepped,
+    /// The interpreter and code of the host do not do the same ([`Jit::Lockstep`]).
+    Diverged,
 }
 
 /// Stops a running CPU from another thread or from a signal handler.
@@ -50,24 +54,60 @@ pub trait Observer<G: Guest>: Send {
     fn entering(&mut self, block: &Block, cpu: &G::Cpu);
 }
 
+/// How blocks are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Jit {
+    /// By the interpreter.
+    #[default]
+    Off,
+    /// By the interpreter, and once they have run as many times, by code of the host.
+    After(u32),
+    /// By code of the host from the beginning, and by the interpreter, which must come to the same ([`Stop::Diverged`]).
+    /// All CPUs of a cache are run like this, or none.
+    Lockstep,
+}
+
+impl Jit {
+    /// [`Jit::After`] with what pays: making code costs about as much as running it in the interpreter this often.
+    pub const ON: Jit = Jit::After(16);
+}
+
 /// A guest CPU. One thread owns it.
 pub struct Vcpu<G: Guest> {
     /// The state. Changing the program counter or the mode between runs is fine.
     pub cpu: G::Cpu,
     /// How blocks are made from now on.
     pub options: LiftOptions,
+    /// How they are run. While somebody looks on, and in memory that code of the host cannot reach, the interpreter
+    /// does it.
+    pub jit: Jit,
     /// Looks on.
     pub observer: Option<Box<dyn Observer<G>>>,
     code: Arc<Cache>,
     recent: Box<[Option<Arc<Block>>]>,
     kick: Kick,
+    context: Option<Box<Context>>,
+    /// The mode and options that the context's table of jumps is for.
+    jumps_for: Option<(u64, LiftOptions)>,
+    divergence: String,
 }
 
 impl<G: Guest> Vcpu<G> {
     /// A CPU whose blocks are in `code`, which belongs to the memory it runs on.
     pub fn new(cpu: G::Cpu, code: Arc<Cache>, options: LiftOptions) -> Vcpu<G> {
         let recent = vec![None; RECENT].into();
-        Vcpu { cpu, options, observer: None, code, recent, kick: Kick::default() }
+        Vcpu {
+            cpu,
+            options,
+            jit: Jit::Off,
+            observer: None,
+            code,
+            recent,
+            kick: Kick::default(),
+            context: None,
+            jumps_for: None,
+            divergence: String::new(),
+        }
     }
 
     /// What stops this CPU.
@@ -80,13 +120,30 @@ impl<G: Guest> Vcpu<G> {
         self.cpu.env().word(G::PC)
     }
 
+    /// What the interpreter and code of the host did not agree on, after [`Stop::Diverged`].
+    pub fn divergence(&self) -> &str {
+        &self.divergence
+    }
+
     /// Runs until there is a reason to stop.
     pub fn run(&mut self, memory: &impl Memory) -> Stop {
+        let fast = self.jit != Jit::Off && self.observer.is_none();
+        if fast && self.context.is_none() {
+            self.context = memory.direct().map(Context::new);
+        }
+        let fast = fast && self.context.is_some();
+        // The exit that the last unit was left by, if it can be linked to the next one.
+        let mut exit = None;
         loop {
             if self.kick.take() {
                 return Stop::Kicked;
             }
-            if let Some(stop) = self.block(memory, self.options) {
+            let left = if fast {
+                self.unit(memory, &mut exit)
+            } else {
+                self.block(memory, self.options)
+            };
+            if let Some(stop) = left {
                 return stop;
             }
         }
@@ -98,8 +155,73 @@ impl<G: Guest> Vcpu<G> {
         self.block(memory, options).unwrap_or(Stop::Stepped)
     }
 
-    /// Runs one block.
+    /// Runs one block by the interpreter.
     fn block(&mut self, memory: &impl Memory, options: LiftOptions) -> Option<Stop> {
+        let index = match self.look_up(memory, options) {
+            Ok(index) => index,
+            Err(fault) => return Some(Stop::Fault(fault)),
+        };
+        let block = self.recent[index].as_ref()?;
+        if let Some(observer) = &mut self.observer {
+            observer.entering(block, &self.cpu);
+        }
+        stop_of(interp::run::<G>(&mut self.cpu, memory, block))
+    }
+
+    /// Runs one block by its unit, and those that follow it, or by the interpreter if it has none yet.
+    fn unit<M: Memory>(&mut self, memory: &M, exit: &mut Option<Cell>) -> Option<Stop> {
+        let index = match self.look_up(memory, self.options) {
+            Ok(index) => index,
+            Err(fault) => return Some(Stop::Fault(fault)),
+        };
+        let block = self.recent[index].as_ref()?;
+        let context = self.context.as_mut()?;
+        let Some(unit) = block.unit() else {
+            *exit = None;
+            if self.jit == Jit::Lockstep || self.is_hot(block) {
+                emit::<G>(&self.code, block, self.jit == Jit::Lockstep);
+            }
+            if self.jit == Jit::Lockstep && block.unit().is_some() {
+                return None;
+            }
+            return stop_of(interp::run::<G>(&mut self.cpu, memory, block));
+        };
+        if self.jit == Jit::Lockstep {
+            let before = self.cpu.clone();
+            let recorder = Recorder::new(memory);
+            let (left, _) = context.run::<G, _>(unit.entry, &mut self.cpu, &recorder, &self.kick.0);
+            // A kick or a closed gate ends the unit before it begins.
+            let stopped = self.kick.0.load(Ordering::SeqCst)
+                || block.is_stale()
+                || !block.is_checked(self.code.generation());
+            let begun = left != Leave::Next || !stopped;
+            if begun && let Err(text) = recorder.check::<G>(block, before, &self.cpu, left) {
+                self.divergence = text;
+                return Some(Stop::Diverged);
+            }
+            return stop_of(left);
+        }
+        let now = (block.key.mode, block.key.options);
+        if self.jumps_for != Some(now) {
+            context.forget_jumps();
+            self.jumps_for = Some(now);
+        }
+        if let Some(cell) = exit.take() {
+            cell.link(unit.entry);
+        }
+        context.note_jump(block.key.pc, unit.entry);
+        let (left, cell) = context.run::<G, M>(unit.entry, &mut self.cpu, memory, &self.kick.0);
+        *exit = cell;
+        stop_of(left)
+    }
+
+    /// Counts a run of `block` by the interpreter; whether it shall have a unit.
+    fn is_hot(&self, block: &Block) -> bool {
+        matches!(self.jit, Jit::After(times) if block.warm() > times)
+    }
+
+    /// Where the block for the program counter is in the table.
+    fn look_up(&mut self, memory: &impl Memory, options: LiftOptions) -> Result<usize, Fault> {
         let key = BlockKey { pc: self.pc(), mode: G::mode(&self.cpu), options };
         // Instructions are rarely closer than two bytes; the remainder is below the table's size.
         #[allow(clippy::cast_possible_truncation)]
@@ -109,20 +231,9 @@ impl<G: Guest> Vcpu<G> {
             block.key == key && !block.is_stale() && block.is_checked(generation)
         });
         if !known {
-            match self.find(memory, key, generation) {
-                Ok(block) => self.recent[index] = Some(block),
-                Err(fault) => return Some(Stop::Fault(fault)),
-            }
+            self.recent[index] = Some(self.find(memory, key, generation)?);
         }
-        let block = self.recent[index].as_ref()?;
-        if let Some(observer) = &mut self.observer {
-            observer.entering(block, &self.cpu);
-        }
-        match interp::run::<G>(&mut self.cpu, memory, block) {
-            Leave::Next => None,
-            Leave::Event(event) => Some(Stop::Event(event)),
-            Leave::Fault(fault) => Some(Stop::Fault(fault)),
-        }
+        Ok(index)
     }
 
     /// The block for `key` from the cache, if it is still a translation of what is in memory, or a new one.
@@ -136,6 +247,11 @@ impl<G: Guest> Vcpu<G> {
         if let Some(block) = self.code.find(&key) {
             if block.is_checked(generation) || matches_memory(&block, memory) {
                 block.set_checked(generation);
+                block.open();
+                if self.code.generation() != generation {
+                    // Memory may have changed meanwhile.
+                    block.close();
+                }
                 return Ok(block);
             }
             self.code.remove(&block);
@@ -151,6 +267,25 @@ impl<G: Guest> Vcpu<G> {
                 return Ok(block);
             }
             self.code.remove(&block);
+        }
+    }
+}
+
+fn stop_of(leave: Leave) -> Option<Stop> {
+    match leave {
+        Leave::Next => None,
+        Leave::Event(event) => Some(Stop::Event(event)),
+        Leave::Fault(fault) => Some(Stop::Fault(fault)),
+    }
+}
+
+/// Gives `block` a unit, if there is room for one.
+fn emit<G: Guest>(code: &Cache, block: &Block, checked: bool) {
+    let generation = code.generation();
+    if let Some(unit) = emit::emit::<G>(code.arena(), block, checked) {
+        block.set_unit(unit);
+        if code.generation() != generation {
+            block.close();
         }
     }
 }

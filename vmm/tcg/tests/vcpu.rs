@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cairn_tcg::code::Cache;
 use cairn_tcg::softmmu::{Backing, Flat, Protection};
-use cairn_tcg::{Access, CpuState, FaultKind, Guest, LiftOptions, Memory, Slot, Stop, Vcpu};
+use cairn_tcg::{Access, CpuState, FaultKind, Guest, Jit, LiftOptions, Memory, Slot, Stop, Vcpu};
 use support::{GLOBALS, Random, Toy, ToyCpu};
 
 const CODE: u64 = 0x10000;
@@ -46,6 +46,36 @@ fn steps_and_blocks_end_in_the_same_state() {
         let expected = run(plain, true);
         assert_eq!(run(plain, false), expected, "seed {seed}");
         assert_eq!(run(LiftOptions::default(), false), expected, "seed {seed}");
+    }
+}
+
+/// Runs random code several times: by the interpreter, then by code that is made meanwhile.
+#[test]
+fn code_of_the_host_ends_in_the_state_of_the_interpreter() {
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let code: Vec<u8> = (0..0x1800).map(|_| random.next().to_le_bytes()[0]).collect();
+        let runs = |jit: Jit| {
+            let (memory, mut vcpu) = machine(LiftOptions::default());
+            vcpu.jit = jit;
+            let mut ends = Vec::new();
+            memory.write(CODE, &code).unwrap();
+            for _ in 0..3 {
+                memory.write(0, &[0; 0x1000]).unwrap();
+                vcpu.cpu = ToyCpu::new();
+                vcpu.cpu.env_mut().set_word(Toy::PC, CODE);
+                let stop = vcpu.run(&memory);
+                assert_ne!(stop, Stop::Diverged, "seed {seed}: {}", vcpu.divergence());
+                let mut low = vec![0; 0x1000];
+                memory.read(0, &mut low).unwrap();
+                ends.push((stop, globals(&vcpu), low));
+            }
+            ends
+        };
+        let expected = runs(Jit::Off);
+        assert_eq!(runs(Jit::After(0)), expected, "seed {seed}");
+        assert_eq!(runs(Jit::After(1)), expected, "seed {seed}");
+        assert_eq!(runs(Jit::Lockstep), expected, "seed {seed}");
     }
 }
 

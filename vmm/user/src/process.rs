@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cairn_tcg::LiftOptions;
+use cairn_tcg::{Jit, LiftOptions};
 
 use crate::abi::Machine;
 use crate::errno::Errno;
@@ -35,8 +35,9 @@ pub(crate) struct Choices {
     pub(crate) arguments: Vec<std::ffi::OsString>,
     /// The release that `uname` shows.
     pub(crate) release: Option<String>,
-    /// How blocks are made.
+    /// How blocks are made, and run.
     pub(crate) lift: LiftOptions,
+    pub(crate) jit: Jit,
 }
 
 /// What a program can find out about its CPUs.

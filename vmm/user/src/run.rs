@@ -20,10 +20,13 @@ const HOST_STACK: usize = 1 << 20;
 /// `ILL_ILLOPC` and `TRAP_BRKPT`.
 const ILLEGAL_OPCODE: i32 = 1;
 const BREAKPOINT: i32 = 1;
+/// The exit code if the checks of `--accel` fail.
+const DIVERGED: i32 = 254;
 
 fn vcpu<G: UserGuest>(process: &Process, cpu: G::Cpu) -> Vcpu<G> {
     let code = process.space.memory.code().clone();
     let mut vcpu = Vcpu::new(cpu, code, process.choices.lift);
+    vcpu.jit = process.choices.jit;
     vcpu.observer = LogObserver::of(&process.log);
     vcpu
 }
@@ -51,6 +54,11 @@ fn run<G: UserGuest>(task: &mut Task, vcpu: &mut Vcpu<G>) -> i32 {
             Stop::Kicked | Stop::Stepped => {}
             Stop::Fault(fault) => {
                 task.raise(&mut vcpu.cpu, Info::of_fault(fault), &fault.to_string());
+            }
+            Stop::Diverged => {
+                let text = vcpu.divergence();
+                process.log.message(&format!("translations do not agree: {text}"));
+                syscall::process::exit_process(DIVERGED);
             }
             Stop::Event(Event::Illegal) => {
                 let info = Info::of_instruction(libc::SIGILL, ILLEGAL_OPCODE, vcpu.pc());

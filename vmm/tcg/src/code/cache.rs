@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::emit::Arena;
 use crate::ir::{Block, BlockKey, page_of};
 
 const SHARDS: usize = 16;
@@ -36,12 +37,14 @@ pub struct Cache {
     shards: [Shard; SHARDS],
     pages: Mutex<Pages>,
     generation: AtomicU64,
+    arena: Arena,
 }
 
 /// A cache in which nothing changes, until this is dropped.
 pub struct Frozen<'a> {
     _pages: MutexGuard<'a, Pages>,
     _shards: [RwLockWriteGuard<'a, Blocks>; SHARDS],
+    _arena: crate::emit::Frozen<'a>,
 }
 
 impl Cache {
@@ -107,12 +110,26 @@ impl Cache {
     /// Holds off all use of the cache. No other function of it holds two of its locks at once, so this ends.
     pub fn freeze(&self) -> Frozen<'_> {
         let pages = self.pages();
-        Frozen { _pages: pages, _shards: self.shards.each_ref().map(Shard::write) }
+        let shards = self.shards.each_ref().map(Shard::write);
+        Frozen { _pages: pages, _shards: shards, _arena: self.arena.freeze() }
+    }
+
+    /// Tells the cache that it is in the child of a fork.
+    pub fn forked(&self) {
+        self.arena.forked();
+    }
+
+    /// Where the code of blocks is.
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.arena
     }
 
     /// Begins a new generation: blocks are compared with guest memory before they run again.
     pub fn sync(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
+        for shard in &self.shards {
+            shard.read().values().for_each(|block| block.close());
+        }
     }
 
     /// The generation.

@@ -4,4 +4,5 @@ pub mod alu;
 mod float;
 mod run;
 
+pub(crate) use run::step_one;
 pub use run::{Leave, run};

@@ -41,6 +41,15 @@ pub fn run<G: Guest>(cpu: &mut G::Cpu, memory: &impl Memory, block: &Block) -> L
     }
 }
 
+/// Does one operation that neither branches nor leaves.
+pub(crate) fn step_one<G: Guest, M: Memory>(
+    uop: &Uop,
+    cpu: &mut G::Cpu,
+    memory: &M,
+) -> Result<(), Leave> {
+    step::<G, M>(uop, cpu, memory).map(|_| ())
+}
+
 enum Step {
     Next,
     Branch,

@@ -1,8 +1,10 @@
 //! A translated stretch of guest code.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::uop::Uop;
+use crate::emit::{Gate, Unit};
 
 /// Bytes of a page: the unit in which code is watched for changes.
 pub const PAGE_SIZE: u64 = 4096;
@@ -39,7 +41,8 @@ pub struct BlockKey {
 }
 
 /// Where an instruction begins. The marks of a block are a table beside the micro-operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct InsnMark {
     /// Its first micro-operation.
     pub uop: u16,
@@ -69,6 +72,9 @@ struct State {
     stale: AtomicBool,
     /// The generation of the cache in which the bytes were last compared.
     checked: AtomicU64,
+    /// Times that the interpreter has run it.
+    heat: AtomicU32,
+    unit: OnceLock<Unit>,
 }
 
 impl Block {
@@ -80,7 +86,7 @@ impl Block {
         marks: Vec<InsnMark>,
         generation: u64,
     ) -> Block {
-        let state = State { stale: AtomicBool::new(false), checked: AtomicU64::new(generation) };
+        let state = State { checked: AtomicU64::new(generation), ..State::default() };
         Block { key, bytes: bytes.into(), uops: uops.into(), marks: marks.into(), state }
     }
 
@@ -102,7 +108,43 @@ impl Block {
     }
 
     pub(crate) fn make_stale(&self) {
-        self.state.stale.store(true, Ordering::Release);
+        self.state.stale.store(true, Ordering::SeqCst);
+        if let Some(unit) = self.state.unit.get() {
+            unit.gate.close(Gate::STALE);
+        }
+    }
+
+    /// Keeps the block's unit from running until the bytes have been compared.
+    pub(crate) fn close(&self) {
+        if let Some(unit) = self.state.unit.get() {
+            unit.gate.close(Gate::UNCHECKED);
+        }
+    }
+
+    /// Lets the block's unit run, as the bytes were compared.
+    pub(crate) fn open(&self) {
+        if let Some(unit) = self.state.unit.get() {
+            unit.gate.open(Gate::UNCHECKED);
+        }
+    }
+
+    /// Counts a run by the interpreter; returns how many there were.
+    #[inline]
+    pub(crate) fn warm(&self) -> u32 {
+        self.state.heat.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The block's code.
+    #[inline]
+    pub(crate) fn unit(&self) -> Option<Unit> {
+        self.state.unit.get().copied()
+    }
+
+    /// Gives the block its code, unless another thread was faster.
+    pub(crate) fn set_unit(&self, unit: Unit) {
+        if self.state.unit.set(unit).is_ok() && self.state.stale.load(Ordering::SeqCst) {
+            unit.gate.close(Gate::STALE);
+        }
     }
 
     /// Whether the bytes were compared in `generation`.

@@ -167,6 +167,12 @@ impl MemOp {
         self.0 & MemOp::ALIGNED != 0
     }
 
+    /// Whether addresses are taken modulo 2^32.
+    #[inline]
+    pub const fn is_narrow(self) -> bool {
+        self.0 & MemOp::NARROW != 0
+    }
+
     /// The order.
     #[inline]
     pub const fn order(self) -> Order {

@@ -23,12 +23,28 @@ use std::sync::{Arc, Mutex};
 
 use super::map::{MapError, Protection, reserve};
 use crate::code::Cache;
+use crate::emit::Direct;
 use crate::ir::{MemOp, Order, PAGE_SIZE, Rmw, Size, page_of};
 use crate::memory::{Access, Fault, FaultKind, Memory};
 
 /// Bits of a page's flags. The lower ones are those of [`Protection`].
 const MAPPED: u8 = 1 << 3;
 const CODE: u8 = 1 << 4;
+/// The page can be written to, and has no translated code: what generated code looks at.
+pub(crate) const FAST_WRITE: u8 = 1 << 5;
+
+/// The flags, with [`FAST_WRITE`] as the others say.
+fn with_fast(flags: u8) -> u8 {
+    let fast = flags & (Protection::WRITE.bits() | CODE) == Protection::WRITE.bits();
+    flags & !FAST_WRITE | if fast { FAST_WRITE } else { 0 }
+}
+
+/// Changes some of the flags of a page, and the others that follow from them.
+fn change(flags: &AtomicU8, change: impl Fn(u8) -> u8) {
+    let change = |flags| Some(with_fast(change(flags)));
+    // The function always has a result.
+    let _ = flags.fetch_update(Ordering::SeqCst, Ordering::Relaxed, change);
+}
 
 /// Guest memory of a process.
 pub struct Flat {
@@ -97,7 +113,7 @@ impl Flat {
 
     /// Sets the flags of the pages in a range that lies below `size`. Code there is invalid.
     pub(super) fn set_flags(&self, start: u64, len: u64, protection: Option<Protection>) {
-        let value = protection.map_or(0, |protection| protection.bits() | MAPPED);
+        let value = protection.map_or(0, |protection| with_fast(protection.bits() | MAPPED));
         for page in (start..start + len).step_by(PAGE_SIZE as usize) {
             if let Some(flags) = self.flags(page)
                 && flags.swap(value, Ordering::SeqCst) & CODE != 0
@@ -133,7 +149,7 @@ impl Flat {
                 return Err(self.fault(at, access));
             }
             if access == Access::Write && value & CODE != 0 {
-                flags.fetch_and(!CODE, Ordering::SeqCst);
+                change(flags, |flags| flags & !CODE);
                 self.code.invalidate(page);
             }
             page += PAGE_SIZE;
@@ -340,13 +356,18 @@ impl Memory for Flat {
         if let Some(flags) = self.flags(address)
             && flags.load(Ordering::Relaxed) & CODE == 0
         {
-            flags.fetch_or(CODE, Ordering::SeqCst);
+            change(flags, |flags| flags | CODE);
         }
     }
 
     fn sync_code(&self) {
         fence(Ordering::SeqCst);
         self.code.sync();
+    }
+
+    fn direct(&self) -> Option<Direct> {
+        let (base, flags) = (self.base(), self.flags.as_ptr() as u64);
+        Some(Direct { base, flags, size: self.size })
     }
 }
 

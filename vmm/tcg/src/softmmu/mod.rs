@@ -9,5 +9,6 @@ mod pair;
 mod tlb;
 
 pub use flat::Flat;
+pub(crate) use flat::FAST_WRITE;
 pub use map::{Backing, Frozen, MapError, Protection};
 pub use tlb::{Lookup, Tlb, TlbEntry, TlbFlags};

@@ -16,6 +16,7 @@ pub(crate) const GLOBALS: u16 = 8;
 
 pub(crate) struct Toy;
 
+#[derive(Clone)]
 pub(crate) struct ToyCpu(Env);
 
 impl ToyCpu {

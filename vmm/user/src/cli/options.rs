@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use cairn_tcg::Jit;
 use thiserror::Error;
 
 use super::help;
@@ -39,6 +40,7 @@ pub(super) struct Options {
     pub(super) log: LogItems,
     pub(super) log_file: Option<PathBuf>,
     pub(super) single: bool,
+    pub(super) jit: Jit,
     /// What is passed on to programs that are executed.
     pub(super) own: Vec<OsString>,
 }
@@ -93,6 +95,7 @@ enum Kind {
     Single,
     Strace,
     Seed,
+    Accel,
     /// Has no effect here.
     Ignored,
     Unsupported(&'static str),
@@ -130,6 +133,7 @@ pub(super) const SPECS: &[Spec] = &[
     spec("D", "QEMU_LOG_FILENAME", "FILE", Kind::LogFile, true, "log to FILE, %d in it being the process"),
     spec("one-insn-per-tb", "QEMU_ONE_INSN_PER_TB", "", Kind::Single, true, "translate single instructions"),
     spec("singlestep", "QEMU_SINGLESTEP", "", Kind::Single, true, "the same"),
+    spec("accel", "CAIRN_ACCEL", "tcg,PROPERTY,...", Kind::Accel, true, "jit=on|t1|off, check=lockstep: how code runs"),
     spec("seed", "QEMU_RAND_SEED", "NUMBER", Kind::Seed, true, "make the random bytes at the start repeatable"),
     spec("p", "QEMU_PAGESIZE", "BYTES", Kind::Ignored, false, "no effect: pages are the host's"),
     spec("tb-size", "QEMU_TB_SIZE", "BYTES", Kind::Ignored, false, "no effect: translations take what they need"),
@@ -166,6 +170,7 @@ pub(super) fn parse(
     let called = arguments.pop_front().unwrap_or_default();
     let mut parser = Parser::default();
     parser.options.stack_size = STACK;
+    parser.options.jit = Jit::ON;
     parser.options.machine = machine_of(&called);
     for spec in SPECS.iter().filter(|spec| !spec.variable.is_empty()) {
         let value = environment.iter().find(|(name, _)| name == spec.variable);
@@ -254,6 +259,7 @@ impl Parser {
             Kind::Single => options.single = true,
             Kind::Strace => options.log |= LogItems::STRACE,
             Kind::Seed => options.seed = Some(number(spec, value)?),
+            Kind::Accel => options.jit = accelerator(value)?,
             Kind::Ignored => {}
             Kind::Unsupported(reason) => return Err(Problem::Unsupported(spec.name, reason)),
         }
@@ -324,6 +330,30 @@ fn assignment(word: &OsStr) -> Option<(OsString, OsString)> {
     let at = bytes.iter().position(|byte| *byte == b'=').filter(|at| *at > 0)?;
     let part = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
     Some((part(&bytes[..at]), part(&bytes[at + 1..])))
+}
+
+/// `tcg`, with properties.
+fn accelerator(value: &OsStr) -> Result<Jit, Problem> {
+    let text = value.to_string_lossy();
+    let wrong = |word: &str| Problem::Value {
+        option: "accel",
+        takes: "tcg, jit=on, jit=t1, jit=off and check=lockstep",
+        value: word.to_owned(),
+    };
+    let mut words = text.split(',');
+    if words.next() != Some("tcg") {
+        return Err(wrong(&text));
+    }
+    let mut jit = Jit::ON;
+    for word in words {
+        jit = match word {
+            "jit=on" | "jit=t1" => Jit::ON,
+            "jit=off" => Jit::Off,
+            "check=lockstep" => Jit::Lockstep,
+            _ => return Err(wrong(word)),
+        };
+    }
+    Ok(jit)
 }
 
 fn items(value: &OsStr) -> Result<LogItems, Problem> {

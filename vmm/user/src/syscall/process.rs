@@ -94,6 +94,7 @@ fn fork(call: &mut Call<'_>, new: NewThread) -> Result<u64, Errno> {
         return Ok(child.into());
     }
     process.threads.store(1, std::sync::atomic::Ordering::SeqCst);
+    process.space.memory.code().forked();
     call.task.inbox.clear();
     call.task.clear_tid = new.clear_tid;
     call.task.robust_list = 0;
