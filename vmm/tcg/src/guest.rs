@@ -92,6 +92,10 @@ pub trait Guest: Send + Sync + Sized + 'static {
     /// Functions that [`Op::Call`](crate::Op::Call) calls, by index.
     const HELPERS: &'static [Helper<Self::Cpu>];
 
+    /// Whether floating-point operations are plain IEEE 754: nothing is ever flushed, and no flag tells of denormal
+    /// operands. Code of the host then computes with the host's unit.
+    const PLAIN_FLOAT: bool = false;
+
     /// Every bit of the CPU's state that the lifter takes for constant. Blocks are found by it.
     fn mode(cpu: &Self::Cpu) -> u64;
 

@@ -138,11 +138,8 @@ impl<G: Guest> Vcpu<G> {
             if self.kick.take() {
                 return Stop::Kicked;
             }
-            let left = if fast {
-                self.unit(memory, &mut exit)
-            } else {
-                self.block(memory, self.options)
-            };
+            let left =
+                if fast { self.unit(memory, &mut exit) } else { self.block(memory, self.options) };
             if let Some(stop) = left {
                 return stop;
             }

@@ -40,6 +40,8 @@ impl Guest for Riscv {
     const PC: Slot = cpu::PC;
     const HELPERS: &'static [Helper<Cpu>] = &helpers::HELPERS;
 
+    const PLAIN_FLOAT: bool = true;
+
     fn mode(cpu: &Cpu) -> u64 {
         cpu.mode()
     }

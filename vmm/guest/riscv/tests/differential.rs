@@ -16,8 +16,8 @@ use cairn_decodetree::runtime::Functions;
 use cairn_riscv::{Cpu, Extensions, Riscv, Xlen, disassemble, patterns};
 use cairn_tcg::code::Cache;
 use cairn_tcg::softmmu::{Backing, Flat, Protection};
-use cairn_tcg::{Event, LiftOptions, Stop, Vcpu};
-use program::{BASE, BLOCK, Program};
+use cairn_tcg::{Event, Jit, LiftOptions, Stop, Vcpu};
+use program::{BASE, BLOCK, MEMORY, Program};
 
 /// Instructions in one program.
 const CHUNK: usize = 1000;
@@ -42,8 +42,11 @@ fn random_instructions_do_the_same_as_under_the_reference() {
     }
     for (index, chunk) in insns.chunks(CHUNK).enumerate() {
         let program = Program::new(chunk, seed.wrapping_add(index as u64));
-        let (ours, theirs) = (ours(&program), theirs(&program));
-        compare(&program, &ours, &theirs);
+        let theirs = theirs(&program);
+        // Code of the host runs what has run before.
+        for (jit, runs) in [(Jit::Off, 1), (Jit::After(0), 2), (Jit::Lockstep, 1)] {
+            compare(&program, &ours(&program, jit, runs), &theirs);
+        }
     }
 }
 
@@ -114,8 +117,8 @@ fn allowed(insn: &Insn<'_>) -> bool {
 /// Number of the system call `write`.
 const WRITE: u64 = 64;
 
-/// What the program writes under the translator.
-fn ours(program: &Program) -> Vec<u8> {
+/// What the program writes under the translator, the last of several times.
+fn ours(program: &Program, jit: Jit, runs: usize) -> Vec<u8> {
     let code = Arc::new(Cache::new());
     let memory = Flat::new(1 << 31, None, code.clone()).unwrap();
     let all = Protection::READ | Protection::WRITE | Protection::EXECUTE;
@@ -124,10 +127,18 @@ fn ours(program: &Program) -> Vec<u8> {
     memory.map(BASE, len, all, Backing::Anonymous { shared: false }).unwrap();
     memory.write(BASE, image).unwrap();
     let cpu = Cpu::new(Xlen::X64, Extensions::all());
-    let mut vcpu = Vcpu::<Riscv>::new(cpu, code, LiftOptions::default());
-    vcpu.cpu.set_pc(program.entry);
-    let stop = vcpu.run(&memory);
-    assert_eq!(stop, Stop::Event(Event::Syscall), "at {}", program.describe(vcpu.pc()));
+    let mut vcpu = Vcpu::<Riscv>::new(cpu.clone(), code, LiftOptions::default());
+    vcpu.jit = jit;
+    for _ in 0..runs {
+        // What loads and stores have changed; the code stays as it is.
+        let changed = image.len() - MEMORY;
+        memory.write(BASE + changed as u64, &image[changed..]).unwrap();
+        vcpu.cpu = cpu.clone();
+        vcpu.cpu.set_pc(program.entry);
+        let stop = vcpu.run(&memory);
+        let at = program.describe(vcpu.pc());
+        assert_eq!(stop, Stop::Event(Event::Syscall), "at {at} {}", vcpu.divergence());
+    }
     let cpu = &vcpu.cpu;
     assert_eq!(cpu.x(17), WRITE, "at {}", program.describe(vcpu.pc()));
     let mut out = vec![0; usize::try_from(cpu.x(12)).unwrap()];

@@ -73,12 +73,12 @@ impl Gate {
     }
 
     /// Closes the gate for this reason.
-    pub(crate) fn close(&self, reason: u32) {
+    pub(crate) fn close(self, reason: u32) {
         self.word().fetch_or(reason, Ordering::SeqCst);
     }
 
     /// Takes a reason back.
-    pub(crate) fn open(&self, reason: u32) {
+    pub(crate) fn open(self, reason: u32) {
         self.word().fetch_and(!reason, Ordering::SeqCst);
     }
 }
@@ -135,6 +135,7 @@ impl Arena {
             place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             chunk.code_used = (code_at + code_len).next_multiple_of(16);
             chunk.data_used = (data_at + data_len).next_multiple_of(16);
+            #[allow(clippy::cast_ptr_alignment)]
             let gate = NonNull::new_unchecked(place.add(gate).cast::<AtomicU32>());
             Some((Entry(run), Gate(gate)))
         }
@@ -162,7 +163,7 @@ fn map(file: libc::c_int) -> io::Result<Chunk> {
     // SAFETY: new mappings at places that the host chooses, and one over the first part of the first of them.
     // Nothing is behind them yet.
     unsafe {
-        if libc::ftruncate(file, CODE as libc::off_t) != 0 {
+        if libc::ftruncate(file, CODE.cast_signed() as libc::off_t) != 0 {
             return Err(io::Error::last_os_error());
         }
         let run = libc::mmap(std::ptr::null_mut(), CODE + DATA, rw, none, -1, 0);

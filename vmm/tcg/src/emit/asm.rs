@@ -57,11 +57,13 @@ pub(super) enum Shift {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Cond {
+    Overflow = 0,
     Below = 2,
     AboveEqual = 3,
     Equal = 4,
     NotEqual = 5,
     Above = 7,
+    Parity = 10,
     Less = 12,
     GreaterEqual = 13,
     Greater = 15,
@@ -72,6 +74,23 @@ pub(super) enum Cond {
 pub(super) enum Width {
     W32,
     W64,
+}
+
+/// A vector register, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Xmm(pub(super) u8);
+
+/// Scalar operations on floats, by their opcode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Sse {
+    Sqrt = 0x51,
+    Add = 0x58,
+    Mul = 0x59,
+    /// To the other format.
+    Convert = 0x5a,
+    Sub = 0x5c,
+    Div = 0x5e,
 }
 
 /// A place in the code that is jumped to.
@@ -123,15 +142,12 @@ impl Code {
         self.rex(width, reg >> 3, 0, base.high(), false);
         self.bytes.extend(opcode);
         let low = (reg & 7) << 3 | base.low();
-        match i8::try_from(displacement) {
-            Ok(short) => {
-                self.byte(0x40 | low);
-                self.byte(short.cast_unsigned());
-            }
-            Err(_) => {
-                self.byte(0x80 | low);
-                self.word(displacement.cast_unsigned());
-            }
+        if let Ok(short) = i8::try_from(displacement) {
+            self.byte(0x40 | low);
+            self.byte(short.cast_unsigned());
+        } else {
+            self.byte(0x80 | low);
+            self.word(displacement.cast_unsigned());
         }
     }
 
@@ -184,15 +200,12 @@ impl Code {
 
     /// `op d, imm`
     pub(super) fn alu_imm(&mut self, op: Alu, width: Width, d: Reg, imm: i32) {
-        match i8::try_from(imm) {
-            Ok(short) => {
-                self.rr(width, &[0x83], op as u8, d, false);
-                self.byte(short.cast_unsigned());
-            }
-            Err(_) => {
-                self.rr(width, &[0x81], op as u8, d, false);
-                self.word(imm.cast_unsigned());
-            }
+        if let Ok(short) = i8::try_from(imm) {
+            self.rr(width, &[0x83], op as u8, d, false);
+            self.byte(short.cast_unsigned());
+        } else {
+            self.rr(width, &[0x81], op as u8, d, false);
+            self.word(imm.cast_unsigned());
         }
     }
 
@@ -261,6 +274,61 @@ impl Code {
     pub(super) fn set_rax(&mut self, cond: Cond) {
         self.rr(Width::W32, &[0x0f, 0x90 | cond as u8], 0, RAX, true);
         self.rr(Width::W32, &[0x0f, 0xb6], 0, RAX, true);
+    }
+
+    /// `movq d, a`
+    pub(super) fn set_xmm(&mut self, d: Xmm, a: Reg) {
+        self.byte(0x66);
+        self.rr(Width::W64, &[0x0f, 0x6e], d.0, a, false);
+    }
+
+    /// `movq d, a` or `movd d, a`, with zeros above
+    pub(super) fn read_xmm(&mut self, width: Width, d: Reg, a: Xmm) {
+        self.byte(0x66);
+        self.rr(width, &[0x0f, 0x7e], a.0, d, false);
+    }
+
+    /// `op d, a`, on doubles or singles
+    pub(super) fn sse(&mut self, op: Sse, wide: bool, d: Xmm, a: Xmm) {
+        self.byte(if wide { 0xf2 } else { 0xf3 });
+        self.rr(Width::W32, &[0x0f, op as u8], d.0, Reg(a.0), false);
+    }
+
+    /// `ucomis a, b`
+    pub(super) fn compare(&mut self, wide: bool, a: Xmm, b: Xmm) {
+        if wide {
+            self.byte(0x66);
+        }
+        self.rr(Width::W32, &[0x0f, 0x2e], a.0, Reg(b.0), false);
+    }
+
+    /// `cvtsi2s d, a`
+    pub(super) fn convert_from_int(&mut self, wide: bool, width: Width, d: Xmm, a: Reg) {
+        self.byte(if wide { 0xf2 } else { 0xf3 });
+        self.rr(width, &[0x0f, 0x2a], d.0, a, false);
+    }
+
+    /// `cvtts2si d, a`
+    pub(super) fn convert_to_int(&mut self, wide: bool, width: Width, d: Reg, a: Xmm) {
+        self.byte(if wide { 0xf2 } else { 0xf3 });
+        self.rr(width, &[0x0f, 0x2c], d.0, Reg(a.0), false);
+    }
+
+    /// `xmm0` = `± xmm1 × xmm2 ± xmm0`, rounded once
+    pub(super) fn fused(&mut self, wide: bool, negate_product: bool, negate_addend: bool) {
+        let opcode = match (negate_product, negate_addend) {
+            (false, false) => 0xb9,
+            (false, true) => 0xbb,
+            (true, false) => 0xbd,
+            (true, true) => 0xbf,
+        };
+        self.bytes.extend([0xc4, 0xe2, if wide { 0xf1 } else { 0x71 }, opcode, 0xc2]);
+    }
+
+    /// `test byte [base + displacement], imm`
+    pub(super) fn test_mem(&mut self, base: Reg, displacement: i32, imm: u8) {
+        self.rm(Width::W32, &[0xf6], 0, base, displacement);
+        self.byte(imm);
     }
 
     /// `lea d, [a + displacement]`
@@ -393,7 +461,8 @@ impl Code {
     /// The finished code, for the address `at`, with its data at `data`.
     pub(super) fn place(mut self, at: u64, data: u64) -> Vec<u8> {
         for (place, label) in std::mem::take(&mut self.jumps) {
-            let distance = self.offset(label) as i64 - (place as i64 + 4);
+            let distance =
+                self.offset(label).cast_signed() as i64 - (place.cast_signed() as i64 + 4);
             self.patch(place, distance);
         }
         for (place, datum) in std::mem::take(&mut self.data) {

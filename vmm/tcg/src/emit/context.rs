@@ -15,7 +15,9 @@ use crate::ir::{InsnMark, Uop};
 use crate::memory::Memory;
 
 /// Entries of the table of jumps of a CPU.
-pub(super) const JUMPS: usize = 4096;
+const JUMPS: usize = 4096;
+/// What is left of an index into it.
+pub(super) const JUMP_MASK: i32 = offset(JUMPS - 1);
 
 /// Where the unit for an address is.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +190,8 @@ unsafe extern "sysv64" fn step<G: Guest, M: Memory>(
     // SAFETY: generated code passes the context it was entered with, and a record in its data (facts 2 and 3).
     let (context, record) = unsafe { (&mut *context, &*record) };
     // SAFETY: `run::<G, M>` has set both, and borrows what they point to while code runs.
-    let (cpu, memory) = unsafe { (&mut *context.cpu.cast::<G::Cpu>(), &*context.memory.cast::<M>()) };
+    let (cpu, memory) =
+        unsafe { (&mut *context.cpu.cast::<G::Cpu>(), &*context.memory.cast::<M>()) };
     match interp::step_one::<G, M>(&record.uop, cpu, memory) {
         Ok(()) => 0,
         Err(leave) => {

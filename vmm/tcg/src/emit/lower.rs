@@ -8,16 +8,35 @@
 #![allow(clippy::cast_possible_truncation)]
 
 use super::asm::{
-    Alu, Code, Cond, Datum, Label, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, Shift, Width,
+    Alu, Code, Cond, Datum, Label, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, Reg, Shift, Width,
 };
-use super::context::{Context, JUMPS, Jump, Record};
+use super::context::{Context, JUMP_MASK, Jump, Record};
 use super::regs::{Lives, Registers, place};
 use crate::env::WORDS;
 use crate::ir::{Block, MemOp, Op, Order, PAGE_SIZE, Shape, Slot, Ty, Uop};
 use crate::softmmu::{FAST_WRITE, Protection};
 
-/// What is done to a word that is in `rax`.
-type Finish = (Label, Label, Registers, Registers, usize, Option<Slot>);
+/// When a zero is a result without flags.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Zero {
+    Never,
+    Exact,
+    /// If one of these words, of the operation's operands, is zero but for its sign.
+    Operand([Option<Reg>; 2]),
+}
+
+/// What is done when an instruction cannot do an operation: the interpreter does it, out of line.
+pub(super) struct Slow {
+    pub(super) entry: Label,
+    pub(super) back: Label,
+    /// The words in registers before and after the operation.
+    pub(super) before: Registers,
+    pub(super) after: Registers,
+    pub(super) at: usize,
+    pub(super) written: Option<Slot>,
+    /// A place from where `rax` is looked at: a zero may go on at another place. The width is that of the result.
+    pub(super) zero: Option<(Label, Label, Width, Zero)>,
+}
 
 /// A block's code and data before they have a place.
 #[derive(Debug)]
@@ -37,21 +56,25 @@ pub(super) struct Style {
     pub(super) globals: usize,
     /// Whether memory is reached without the interpreter where that is possible.
     pub(super) direct: bool,
+    /// Whether floating-point operations are those of the host, where flags allow that.
+    pub(super) plain_float: bool,
+    /// Whether the host has fused ones.
+    pub(super) fma: bool,
     /// Whether units go from one to the other without coming back.
     pub(super) chained: bool,
 }
 
-struct Lowering<'a> {
+pub(super) struct Lowering<'a> {
     block: &'a Block,
-    style: Style,
-    code: Code,
+    pub(super) style: Style,
+    pub(super) code: Code,
     data: Vec<u8>,
-    registers: Registers,
+    pub(super) registers: Registers,
     lives: Lives,
     /// The labels of operations that are branched to.
     labels: Vec<Option<Label>>,
     cells: Vec<(Datum, Label)>,
-    slow: Vec<Finish>,
+    pub(super) slow: Vec<Slow>,
     leave: Label,
     chained: bool,
 }
@@ -131,7 +154,12 @@ impl Lowering<'_> {
     }
 
     fn epilogue(&mut self) {
-        for (entry, back, before, after, at, written) in std::mem::take(&mut self.slow) {
+        for slow in std::mem::take(&mut self.slow) {
+            let Slow { entry, back, before, after, at, written, zero } = slow;
+            if let Some((check, accept, width, zero)) = zero {
+                self.code.bind(check);
+                self.check_zero(accept, entry, width, zero, self.block.uops[at].ty);
+            }
             self.code.bind(entry);
             before.spill(&mut self.code);
             self.call_interpreter(at);
@@ -143,6 +171,28 @@ impl Lowering<'_> {
         }
         self.code.bind(self.leave);
         self.code.jump_mem(RBP, Context::LEAVE);
+    }
+
+    /// Goes to `accept` if `rax` is a zero that can be taken, else to `entry`.
+    fn check_zero(&mut self, accept: Label, entry: Label, width: Width, zero: Zero, from: Ty) {
+        let code = &mut self.code;
+        let Zero::Operand(words) = zero else {
+            if let Zero::Exact = zero {
+                code.mov(width, RCX, RAX);
+                code.alu(Alu::Add, width, RCX, RCX);
+                code.branch(Cond::Equal, accept);
+            }
+            return;
+        };
+        code.mov(width, RCX, RAX);
+        code.alu(Alu::Add, width, RCX, RCX);
+        code.branch(Cond::NotEqual, entry);
+        let width = if from == Ty::F64 { Width::W64 } else { Width::W32 };
+        for word in words.into_iter().flatten() {
+            code.mov(width, RCX, word);
+            code.alu(Alu::Add, width, RCX, RCX);
+            code.branch(Cond::Equal, accept);
+        }
     }
 
     /// Lets the interpreter do operation `at`. All words are in memory.
@@ -179,6 +229,7 @@ impl Lowering<'_> {
             Shape::Select => self.select(&uop),
             Shape::Load => self.load(at, &uop),
             Shape::Store => self.store(at, &uop),
+            Shape::FloatUnary | Shape::FloatBinary | Shape::FloatFused => self.float(at, &uop),
             Shape::Branch => self.branch(&uop),
             Shape::Jump => {
                 self.registers.flush(&mut self.code);
@@ -259,7 +310,7 @@ impl Lowering<'_> {
     }
 
     /// Puts the first operand into the result's register, or into `rax` if the second one is there.
-    fn two_address(&mut self, uop: &Uop, operate: impl FnOnce(&mut Code, super::asm::Reg)) {
+    fn two_address(&mut self, uop: &Uop, operate: impl FnOnce(&mut Code, Reg)) {
         let width = width(uop.ty);
         let a = self.registers.read(&mut self.code, uop.a);
         if uop.d == uop.b && uop.d != uop.a {
@@ -450,7 +501,9 @@ impl Lowering<'_> {
         let d = self.registers.write(&mut self.code, uop.d);
         self.code.load_sized(d, R14, RAX, 8 * op.size().bytes(), op.is_signed());
         self.code.bind(back);
-        self.slow.push((slow, back, before, self.registers.clone(), at, Some(uop.d)));
+        let after = self.registers.clone();
+        let written = Some(uop.d);
+        self.slow.push(Slow { entry: slow, back, before, after, at, written, zero: None });
         true
     }
 
@@ -465,8 +518,9 @@ impl Lowering<'_> {
         self.address(uop, op, offset, FAST_WRITE, slow);
         self.code.store_sized(value, R14, RAX, 8 * op.size().bytes());
         self.code.bind(back);
-        let registers = self.registers.clone();
-        self.slow.push((slow, back, registers.clone(), registers, at, None));
+        let before = self.registers.clone();
+        let after = before.clone();
+        self.slow.push(Slow { entry: slow, back, before, after, at, written: None, zero: None });
         true
     }
 
@@ -525,7 +579,7 @@ impl Lowering<'_> {
             let miss = code.label();
             code.mov(Width::W64, RCX, RAX);
             code.shift_imm(Shift::Shr, Width::W64, RCX, 1);
-            code.alu_imm(Alu::And, Width::W32, RCX, (JUMPS - 1) as i32);
+            code.alu_imm(Alu::And, Width::W32, RCX, JUMP_MASK);
             code.shift_imm(Shift::Shl, Width::W32, RCX, Jump::SIZE.trailing_zeros() as u8);
             code.alu(Alu::Add, Width::W64, RCX, RBP);
             code.alu_mem(Alu::Cmp, RAX, RCX, Context::JUMPS);

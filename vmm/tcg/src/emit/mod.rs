@@ -7,6 +7,7 @@
 mod arena;
 mod asm;
 mod context;
+mod float;
 mod lower;
 mod regs;
 
@@ -29,8 +30,14 @@ pub(crate) struct Unit {
 ///
 /// With `checked`, it leaves after the block, and the interpreter does all accesses to memory.
 pub(crate) fn emit<G: Guest>(arena: &Arena, block: &Block, checked: bool) -> Option<Unit> {
-    let style =
-        Style { pc: G::PC, globals: G::GLOBALS.len(), direct: !checked, chained: !checked };
+    let style = Style {
+        pc: G::PC,
+        globals: G::GLOBALS.len(),
+        direct: !checked,
+        chained: !checked,
+        plain_float: G::PLAIN_FLOAT,
+        fma: std::arch::is_x86_feature_detected!("fma"),
+    };
     let (entry, gate) = arena.install(lower::lower(block, style))?;
     Some(Unit { entry, gate })
 }

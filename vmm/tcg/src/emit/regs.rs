@@ -8,8 +8,7 @@ use crate::env::WORDS;
 use crate::ir::{Slot, Uop};
 
 /// Registers for words: first those that calls keep.
-const POOL: [Reg; 8] =
-    [Reg(12), Reg(13), Reg(6), Reg(7), Reg(8), Reg(9), Reg(10), Reg(11)];
+const POOL: [Reg; 8] = [Reg(12), Reg(13), Reg(6), Reg(7), Reg(8), Reg(9), Reg(10), Reg(11)];
 /// How many of them calls keep.
 const KEPT: usize = 2;
 

@@ -8,7 +8,7 @@ mod map;
 mod pair;
 mod tlb;
 
-pub use flat::Flat;
 pub(crate) use flat::FAST_WRITE;
+pub use flat::Flat;
 pub use map::{Backing, Frozen, MapError, Protection};
 pub use tlb::{Lookup, Tlb, TlbEntry, TlbFlags};

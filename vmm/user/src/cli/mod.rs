@@ -91,7 +91,8 @@ enum Never {}
 fn start(options: Options, log: Arc<Log>) -> Result<Never, StartError> {
     let instructions = if options.single { 1 } else { LiftOptions::default().instructions };
     let lift = LiftOptions { instructions, ..LiftOptions::default() };
-    let choices = Choices { arguments: options.own, release: options.release, lift, jit: options.jit };
+    let choices =
+        Choices { arguments: options.own, release: options.release, lift, jit: options.jit };
     let program = Program {
         path: options.program,
         arguments: options.arguments,

@@ -10,7 +10,8 @@ pub(crate) const BASE: u64 = 0x10000;
 pub(crate) const BLOCK: usize = 512;
 
 const INPUTS: usize = 128;
-const MEMORY: usize = 8192;
+/// Bytes for loads and stores, at the end of the image.
+pub(crate) const MEMORY: usize = 8192;
 
 pub(crate) struct Program {
     pub(crate) insns: Vec<u32>,
