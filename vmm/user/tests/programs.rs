@@ -52,6 +52,17 @@ fn blocks_of_one_instruction_do_the_same() {
     assert_eq!(text(&single), text(&usual));
 }
 
+#[test]
+fn code_of_the_host_agrees_with_the_interpreter() {
+    for name in ["memory", "processes", "signals", "threads"] {
+        let program = compile_static(name);
+        let interpreted = run(OURS, &["-accel", "tcg,jit=off"], &program);
+        let checked = run(OURS, &["-accel", "tcg,check=lockstep"], &program);
+        assert_eq!(text(&checked), text(&interpreted), "{}", errors(&checked));
+        assert_eq!(checked.status, interpreted.status);
+    }
+}
+
 /// The sysroot of Debian's cross libraries.
 const CROSS: &str = "/usr/riscv64-linux-gnu";
 
