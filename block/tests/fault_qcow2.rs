@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_block::dirty_bitmap::BitmapChange;
-use cairn_block::driver::{Perm, Prealloc, Repair, Resize, Status};
+use cairn_block::driver::{CompactWatch, Perm, Prealloc, Repair, Resize, Status};
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::{Backend, Graph, NodeFlags};
 use cairn_block::options::Dict;
@@ -598,6 +598,70 @@ fn amendments() {
                 repeatable: true,
                 damaged: false,
                 recovers: true,
+            };
+            operation.at_every_index().await;
+        }
+    });
+}
+
+/// Lets a compaction go on to its end.
+struct ToTheEnd;
+
+impl CompactWatch for ToTheEnd {
+    fn total(&self, _bytes: u64) {}
+
+    fn moved(&self, _bytes: u64) {}
+
+    fn should_stop(&self) -> bool {
+        false
+    }
+}
+
+/// A used image with a snapshot, a bitmap and holes in its file.
+async fn worn(layout: Layout) -> (Vec<Disk>, Model) {
+    let (disks, model) = used(layout, &layout.profile(15), 5).await;
+    let memory: Vec<_> = disks.into_iter().map(Memory::new).collect();
+    let mut progress = Progress::new(model);
+    let image = layout.open(boxed(&memory), false).await.unwrap();
+    let (graph, node) = (Arc::clone(image.graph()), image.node());
+    for name in ["gone", "kept"] {
+        if !layout.data_file {
+            let new = NewSnapshot { name: name.to_owned(), ..NewSnapshot::default() };
+            graph.create_snapshot(&node, new).await.unwrap();
+        }
+        let tag = u32::from(name.as_bytes()[0]);
+        let write = Op::Write { offset: 0, len: layout.size / 3, tag, fua: false };
+        progress.send(&image, &[write]).await.unwrap();
+    }
+    if layout.name != "v2" {
+        let add = BitmapChange::Add { granularity_bits: Some(9), enabled: true };
+        graph.change_bitmap(&node, "record", add).await.unwrap();
+    }
+    if !layout.data_file {
+        let gone = SnapshotKey::IdOrName("gone".to_owned());
+        graph.delete_snapshot(&node, gone).await.unwrap();
+    }
+    image.close().await.unwrap();
+    (memory.iter().map(Memory::disk).collect(), progress.model)
+}
+
+#[test]
+fn compactions() {
+    on_io_thread(async {
+        for layout in LAYOUTS {
+            let (disks, model) = worn(layout).await;
+            let operation = Operation {
+                name: layout.name,
+                layout,
+                disks,
+                model,
+                act: async |image: &Backend, progress: &mut Progress, _: &Faults| {
+                    image.graph().compact(&image.node(), &ToTheEnd).await?;
+                    progress.flush(image).await
+                },
+                repeatable: true,
+                damaged: false,
+                recovers: false,
             };
             operation.at_every_index().await;
         }

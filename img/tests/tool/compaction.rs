@@ -183,6 +183,49 @@ fn a_signal_leaves_a_valid_image() {
 }
 
 #[test]
+fn encrypted_data_moves_with_its_key() {
+    for format in ["luks", "aes"] {
+        let scratch = Scratch::new();
+        let secret = "secret,id=s,data=hush";
+        let options = if format == "luks" {
+            "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
+        } else {
+            "encrypt.format=aes,encrypt.key-secret=s"
+        };
+        let create = ["create", "-q", "-f", "qcow2", "--object", secret, "-o", options];
+        scratch.ok(&create.iter().chain(&["e.qcow2", "64M"]).copied().collect::<Vec<_>>());
+        let image = format!(
+            "driver=qcow2,encrypt.format={format},encrypt.key-secret=s,file.filename=e.qcow2"
+        );
+        let mut command = Command::new(scratch.exerciser());
+        command.current_dir(scratch.path("")).stdout(Stdio::null());
+        command.args(["--object", secret, "--image-opts"]);
+        for text in ["write -P 1 0 12M", "write -P 2 20M 6M", "discard 1M 9M"] {
+            command.args(["-c", text]);
+        }
+        assert!(command.arg(&image).status().expect("it runs").success());
+        let digest = || scratch.ok(&["checksum", "--object", secret, "--image-opts", &image]);
+        let (content, before) = (digest(), length(&scratch, "e.qcow2"));
+        scratch.ok(&["compact", "-q", "--object", secret, "--image-opts", &image]);
+        assert!(length(&scratch, "e.qcow2") < before - 8 * MIB, "{format}");
+        assert_eq!(digest(), content, "{format}");
+        assert!(scratch.ok(&["check", "e.qcow2"]).starts_with("No errors"), "{format}");
+    }
+}
+
+#[test]
+fn metadata_moves_where_data_has_a_file_of_its_own() {
+    let scratch = Scratch::new();
+    let options = "data_file=d.raw,cluster_size=4k";
+    scratch.ok(&["create", "-q", "-f", "qcow2", "-o", options, "m.qcow2", "64M"]);
+    exercise(&scratch, "m.qcow2", &["write -P 1 0 40M", "discard 0 20M"]);
+    let content = digest(&scratch, "m.qcow2");
+    scratch.ok(&["compact", "-q", "-f", "qcow2", "m.qcow2"]);
+    assert_eq!(digest(&scratch, "m.qcow2"), content);
+    assert!(scratch.ok(&["check", "m.qcow2"]).starts_with("No errors"));
+}
+
+#[test]
 fn what_cannot_be_compacted_is_refused() {
     let scratch = Scratch::new();
     let secret = "secret,id=s,data=hush";

@@ -29,9 +29,15 @@ use crate::buf::IoBufMut;
 use crate::driver::{CompactWatch, Compaction, WriteFlags};
 use crate::error::Result;
 use crate::num::AsUsize;
+use crate::parallel;
 
 /// Shared clusters whose new place is remembered at most; what exceeds that stays where it is.
 const MAX_SHARED: usize = 4 << 20;
+
+/// Longest run of clusters that is copied at once, in bytes.
+const MAX_RUN: u64 = 1 << 20;
+/// Runs under way at once.
+const PARALLEL_RUNS: usize = 8;
 
 /// An L1 table: host offset and number of entries.
 type L1Place = (u64, u32);
@@ -90,13 +96,23 @@ impl Image {
     }
 }
 
-/// What a table loses when its entries no longer name old places.
+/// What changes with a table whose entries name new places.
 #[derive(Default)]
 struct Vacated {
     /// Runs that lose one reference: host offset and clusters.
     released: Vec<(u64, u64)>,
+    /// Clusters whose content is to be copied, in the order of the table.
+    copies: Vec<Copy>,
     /// Entries that changed.
     changed: bool,
+}
+
+/// Content that gets a new place: a run of clusters.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    from: u64,
+    to: u64,
+    len: u64,
 }
 
 struct Mover<'i> {
@@ -262,10 +278,39 @@ impl<'i> Mover<'i> {
             }
         }
         if vacated.changed {
+            let copies = std::mem::take(&mut vacated.copies);
+            self.copy(copies).await?;
             self.settle().await?;
             image.write_l2_table(table, &entries).await?;
             self.release(vacated).await?;
         }
+        Ok(())
+    }
+
+    /// Copies the content of data clusters, with neighbours joined and several runs at once.
+    async fn copy(&mut self, copies: Vec<Copy>) -> Result<()> {
+        let mut runs: Vec<Copy> = Vec::new();
+        for next in copies {
+            match runs.last_mut() {
+                Some(run)
+                    if run.from + run.len == next.from
+                        && run.to + run.len == next.to
+                        && run.len < MAX_RUN =>
+                {
+                    run.len += next.len;
+                }
+                _ => runs.push(next),
+            }
+        }
+        let image = self.image;
+        let copy = |Copy { from, to, len }| async move {
+            // With LUKS the place is part of the encryption. With the old scheme the guest offset is:
+            // any one will do that is the same both times.
+            let data = image.read_data(0, from, IoBufMut::new(len.as_usize())).await?;
+            image.write_data(0, to, data.freeze(), WriteFlags::empty()).await
+        };
+        parallel::all(PARALLEL_RUNS, runs.iter().copied().map(copy)).await?;
+        self.note_moved(runs.iter().map(|run| run.len).sum());
         Ok(())
     }
 
@@ -285,14 +330,10 @@ impl<'i> Mover<'i> {
         }
         let Some((target, is_shared)) = self.place_for(host).await? else { return Ok(None) };
         let len = self.image.geometry.cluster_size();
-        // With LUKS the place is part of the encryption. With the old scheme the guest offset is: any
-        // one will do that is the same both times.
-        let data = self.image.read_data(0, host, IoBufMut::new(len.as_usize())).await?;
-        self.image.write_data(0, target, data.freeze(), WriteFlags::empty()).await?;
+        vacated.copies.push(Copy { from: host, to: target, len });
         if !is_shared {
             vacated.released.push((host, 1));
         }
-        self.note_moved(len);
         Ok(Some(target))
     }
 
@@ -449,7 +490,7 @@ impl<'i> Mover<'i> {
             return Ok(());
         }
         image.store_snapshots(old, &new).await?;
-        self.release(Vacated { released, changed: true }).await
+        self.release(Vacated { released, ..Vacated::default() }).await
     }
 
     /// Moves the persistent bitmaps, if any part of them is behind the end.
