@@ -12,6 +12,10 @@
 //! The page `docs/tcg.md` describes the whole.
 
 pub mod code;
+#[cfg(target_arch = "x86_64")]
+mod emit;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "emit/none.rs"]
 mod emit;
 mod env;
 mod guest;

@@ -129,7 +129,7 @@ impl<G: Guest> Vcpu<G> {
     pub fn run(&mut self, memory: &impl Memory) -> Stop {
         let fast = self.jit != Jit::Off && self.observer.is_none();
         if fast && self.context.is_none() {
-            self.context = memory.direct().map(Context::new);
+            self.context = memory.direct().and_then(Context::new);
         }
         let fast = fast && self.context.is_some();
         // The exit that the last unit was left by, if it can be linked to the next one.

@@ -108,8 +108,8 @@ pub(super) struct Code {
     labels: Vec<Option<usize>>,
     /// Displacements of jumps, and where they go.
     jumps: Vec<(usize, Label)>,
-    /// Displacements of data, and which.
-    data: Vec<(usize, Datum)>,
+    /// Displacements of data, which, and the bytes of the instruction behind it.
+    data: Vec<(usize, Datum, u32)>,
 }
 
 impl Code {
@@ -162,11 +162,11 @@ impl Code {
     }
 
     /// `opcode reg, [rip + datum]`, with as many bytes of an immediate behind it.
-    fn rip(&mut self, width: Width, opcode: &[u8], reg: u8, datum: Datum) {
+    fn rip(&mut self, width: Width, opcode: &[u8], reg: u8, datum: Datum, behind: u32) {
         self.rex(width, reg >> 3, 0, 0, false);
         self.bytes.extend(opcode);
         self.byte(0x05 | (reg & 7) << 3);
-        self.data.push((self.bytes.len(), datum));
+        self.data.push((self.bytes.len(), datum, behind));
         self.word(0);
     }
 
@@ -398,19 +398,20 @@ impl Code {
         self.byte(0);
     }
 
-    /// `mov d, dword [datum]`
-    pub(super) fn load_datum32(&mut self, d: Reg, datum: Datum) {
-        self.rip(Width::W32, &[0x8b], d.0, datum);
+    /// `cmp dword [datum], 0`
+    pub(super) fn compare_datum_zero(&mut self, datum: Datum) {
+        self.rip(Width::W32, &[0x83], Alu::Cmp as u8, datum, 1);
+        self.byte(0);
     }
 
     /// `lea d, [datum]`
     pub(super) fn address_of(&mut self, d: Reg, datum: Datum) {
-        self.rip(Width::W64, &[0x8d], d.0, datum);
+        self.rip(Width::W64, &[0x8d], d.0, datum, 0);
     }
 
     /// `jmp [datum]`
     pub(super) fn jump_datum(&mut self, datum: Datum) {
-        self.rip(Width::W32, &[0xff], 4, datum);
+        self.rip(Width::W32, &[0xff], 4, datum, 0);
     }
 
     /// `jmp [base + displacement]`
@@ -465,9 +466,9 @@ impl Code {
                 self.offset(label).cast_signed() as i64 - (place.cast_signed() as i64 + 4);
             self.patch(place, distance);
         }
-        for (place, datum) in std::mem::take(&mut self.data) {
+        for (place, datum, behind) in std::mem::take(&mut self.data) {
             let target = data + u64::from(datum.0);
-            let distance = target.wrapping_sub(at + place as u64 + 4);
+            let distance = target.wrapping_sub(at + place as u64 + 4 + u64::from(behind));
             self.patch(place, distance.cast_signed());
         }
         self.bytes

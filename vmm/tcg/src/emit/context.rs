@@ -113,8 +113,10 @@ impl Context {
         offset(offset_of!(Context, limits) + 8 * size)
     }
 
-    pub(crate) fn new(direct: Direct) -> Box<Context> {
-        Box::new(Context {
+    /// Every CPU on memory that code can touch has one.
+    #[allow(clippy::unnecessary_wraps)]
+    pub(crate) fn new(direct: Direct) -> Option<Box<Context>> {
+        Some(Box::new(Context {
             base: direct.base,
             flags: direct.flags,
             limits: std::array::from_fn(|size| direct.size >> size),
@@ -126,7 +128,7 @@ impl Context {
             memory: std::ptr::null(),
             left: Leave::Next,
             jumps: std::array::from_fn(Jump::none),
-        })
+        }))
     }
 
     /// Forgets where units are.

@@ -49,6 +49,24 @@ pub(super) struct Draft {
     pub(super) gate: Datum,
 }
 
+/// The first word of the data.
+const GATE: Datum = Datum(0);
+
+/// A place that is branched to.
+#[derive(Clone)]
+struct Target {
+    label: Label,
+    branches: u32,
+    /// The words in registers where one of the branches is. They are in memory, too.
+    registers: Option<Registers>,
+}
+
+impl Target {
+    fn new(label: Label) -> Target {
+        Target { label, branches: 0, registers: None }
+    }
+}
+
 /// How code is made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
@@ -71,8 +89,10 @@ pub(super) struct Lowering<'a> {
     data: Vec<u8>,
     pub(super) registers: Registers,
     lives: Lives,
-    /// The labels of operations that are branched to.
-    labels: Vec<Option<Label>>,
+    /// The labels of operations that are branched to and have not come yet.
+    labels: Vec<Option<Target>>,
+    /// Where the block goes on that goes to itself, and the words in registers there.
+    round: Option<(Label, Registers)>,
     cells: Vec<(Datum, Label)>,
     pub(super) slow: Vec<Slow>,
     leave: Label,
@@ -83,12 +103,6 @@ pub(super) struct Lowering<'a> {
 pub(super) fn lower(block: &Block, style: Style) -> Draft {
     let mut code = Code::default();
     let leave = code.label();
-    let mut labels = vec![None; block.uops.len() + 1];
-    for uop in &block.uops {
-        if let Some(target) = uop.target() {
-            labels[target].get_or_insert_with(|| code.label());
-        }
-    }
     // A helper may change what the next block depends on: it is looked for anew.
     let calls = block.uops.iter().any(|uop| uop.op == Op::Call);
     let mut lowering = Lowering {
@@ -98,19 +112,31 @@ pub(super) fn lower(block: &Block, style: Style) -> Draft {
         data: vec![0; 8],
         registers: Registers::new(),
         lives: Lives::new(&block.uops, style.globals),
-        labels,
+        labels: Vec::new(),
+        round: None,
         cells: Vec::new(),
         slow: Vec::new(),
         leave,
         chained: style.chained && !calls,
     };
-    lowering.prologue(Datum(0));
-    for at in 0..block.uops.len() {
-        lowering.uop(at);
+    lowering.renew_labels();
+    let out = lowering.code.label();
+    lowering.gate(out);
+    lowering.body();
+    if let Some((head, registers)) = lowering.round.clone() {
+        // Once more, with words in the registers that they are in at the end: a loop keeps them there.
+        lowering.code.bind(head);
+        lowering.registers = registers;
+        lowering.kick(out);
+        lowering.gate(out);
+        lowering.renew_labels();
+        lowering.body();
     }
+    lowering.code.bind(out);
+    lowering.leave_to(block.key.pc);
     lowering.epilogue();
     let Lowering { code, data, cells, .. } = lowering;
-    Draft { code, data, cells, gate: Datum(0) }
+    Draft { code, data, cells, gate: GATE }
 }
 
 fn width(ty: Ty) -> Width {
@@ -129,19 +155,35 @@ fn condition(op: Op) -> Cond {
 }
 
 impl Lowering<'_> {
-    /// Leaves if the unit is closed or the CPU is kicked.
-    fn prologue(&mut self, gate: Datum) {
-        let out = self.code.label();
-        let inside = self.code.label();
-        self.code.load_datum32(RAX, gate);
-        self.code.test(Width::W32, RAX, RAX);
+    /// Goes to `out` if the unit is closed.
+    fn gate(&mut self, out: Label) {
+        self.code.compare_datum_zero(GATE);
         self.code.branch(Cond::NotEqual, out);
-        self.code.load(RAX, RBP, Context::KICK);
-        self.code.compare_byte_zero(RAX);
-        self.code.branch(Cond::Equal, inside);
-        self.code.bind(out);
-        self.leave_to(self.block.key.pc);
-        self.code.bind(inside);
+    }
+
+    /// Goes to `out` if the CPU is kicked. Every loop comes by here: back edges and computed ones do.
+    fn kick(&mut self, out: Label) {
+        self.code.load(RCX, RBP, Context::KICK);
+        self.code.compare_byte_zero(RCX);
+        self.code.branch(Cond::NotEqual, out);
+    }
+
+    fn body(&mut self) {
+        for at in 0..self.block.uops.len() {
+            self.uop(at);
+        }
+    }
+
+    /// Makes labels for operations that are branched to.
+    fn renew_labels(&mut self) {
+        self.labels = vec![None; self.block.uops.len() + 1];
+        for uop in &self.block.uops {
+            if let Some(target) = uop.target() {
+                let code = &mut self.code;
+                let target = self.labels[target].get_or_insert_with(|| Target::new(code.label()));
+                target.branches += 1;
+            }
+        }
     }
 
     /// Goes back with the program counter at `pc`.
@@ -212,10 +254,17 @@ impl Lowering<'_> {
     }
 
     fn uop(&mut self, at: usize) {
-        if let Some(label) = self.labels[at] {
-            self.registers.flush(&mut self.code);
-            self.registers.clear();
-            self.code.bind(label);
+        if let Some(target) = self.labels[at].take() {
+            let falls_in = at > 0 && !self.block.uops[at - 1].op.ends();
+            if falls_in {
+                self.registers.flush(&mut self.code);
+            }
+            self.code.bind(target.label);
+            // Where one way leads, words are still where they were.
+            match target.registers {
+                Some(registers) if !falls_in && target.branches == 1 => self.registers = registers,
+                _ => self.registers.clear(),
+            }
         }
         let uop = self.block.uops[at];
         let done = match uop.op.shape() {
@@ -535,15 +584,18 @@ impl Lowering<'_> {
             self.registers.flush(&mut self.code);
             self.code.alu(Alu::Cmp, width, a, b);
         }
-        if let Some(label) = uop.target().and_then(|target| self.labels[target]) {
-            self.code.branch(condition(uop.op), label);
+        if let Some(target) = uop.target().and_then(|target| self.labels[target].as_mut()) {
+            self.code.branch(condition(uop.op), target.label);
+            let mut registers = self.registers.clone();
+            registers.unlock();
+            target.registers = Some(registers);
         }
         true
     }
 
     fn jump(&mut self, uop: &Uop) {
-        if let Some(label) = uop.target().and_then(|target| self.labels[target]) {
-            self.code.jump(label);
+        if let Some(target) = uop.target().and_then(|target| self.labels[target].as_ref()) {
+            self.code.jump(target.label);
         }
     }
 
@@ -553,6 +605,18 @@ impl Lowering<'_> {
         if !self.chained {
             self.leave_to(pc);
             return;
+        }
+        if pc == self.block.key.pc {
+            self.go_round();
+            return;
+        }
+        if pc < self.block.key.pc {
+            let (kicked, on) = (self.code.label(), self.code.label());
+            self.kick(kicked);
+            self.code.jump(on);
+            self.code.bind(kicked);
+            self.leave_to(pc);
+            self.code.bind(on);
         }
         self.data.resize(self.data.len().next_multiple_of(8), 0);
         let cell = Datum(self.data.len() as u32);
@@ -569,6 +633,18 @@ impl Lowering<'_> {
         self.cells.push((cell, unlinked));
     }
 
+    /// Goes to the beginning of this block, with the words in registers that are expected there. All are in memory.
+    fn go_round(&mut self) {
+        self.registers.unlock();
+        if self.round.is_none() {
+            self.round = Some((self.code.label(), self.registers.clone()));
+        }
+        if let Some((head, registers)) = &self.round {
+            registers.load_missing(&mut self.code, &self.registers);
+            self.code.jump(*head);
+        }
+    }
+
     /// Goes to the block at the address in `a`, if this CPU knows where that is.
     fn exit_to(&mut self, a: Slot) {
         let from = self.registers.read(&mut self.code, a);
@@ -577,6 +653,9 @@ impl Lowering<'_> {
         let code = &mut self.code;
         if self.chained {
             let miss = code.label();
+            code.load(RCX, RBP, Context::KICK);
+            code.compare_byte_zero(RCX);
+            code.branch(Cond::NotEqual, miss);
             code.mov(Width::W64, RCX, RAX);
             code.shift_imm(Shift::Shr, Width::W64, RCX, 1);
             code.alu_imm(Alu::And, Width::W32, RCX, JUMP_MASK);

@@ -163,6 +163,22 @@ impl Registers {
         }
     }
 
+    /// Lets all registers be given away.
+    pub(super) fn unlock(&mut self) {
+        self.homes.iter_mut().for_each(|home| home.locked = false);
+    }
+
+    /// Loads those of these words that are not where they are expected in `now`. All are in memory.
+    pub(super) fn load_missing(&self, code: &mut Code, now: &Registers) {
+        for ((home, other), register) in self.homes.iter().zip(&now.homes).zip(POOL) {
+            if let Some(slot) = home.slot
+                && other.slot != Some(slot)
+            {
+                code.load(register, RBX, place(slot));
+            }
+        }
+    }
+
     /// Forgets everything. Nothing is dirty.
     pub(super) fn clear(&mut self) {
         self.homes = [Home::default(); POOL.len()];

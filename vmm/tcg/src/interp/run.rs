@@ -42,6 +42,7 @@ pub fn run<G: Guest>(cpu: &mut G::Cpu, memory: &impl Memory, block: &Block) -> L
 }
 
 /// Does one operation that neither branches nor leaves.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn step_one<G: Guest, M: Memory>(
     uop: &Uop,
     cpu: &mut G::Cpu,

@@ -8,6 +8,7 @@ mod map;
 mod pair;
 mod tlb;
 
+#[cfg(target_arch = "x86_64")]
 pub(crate) use flat::FAST_WRITE;
 pub use flat::Flat;
 pub use map::{Backing, Frozen, MapError, Protection};
