@@ -169,9 +169,55 @@ impl Lowering<'_> {
     }
 
     fn body(&mut self) {
-        for at in 0..self.block.uops.len() {
-            self.uop(at);
+        let mut at = 0;
+        while at < self.block.uops.len() {
+            if self.extended(at) {
+                at += 1;
+                self.registers.end(&self.lives, at);
+            } else {
+                self.uop(at);
+            }
+            at += 1;
         }
+    }
+
+    /// Does operation `at` together with the next one, which extends its result of 32 bits, if both are less work
+    /// than one after the other.
+    fn extended(&mut self, at: usize) -> bool {
+        let [uop, next] = match self.block.uops.get(at..at + 2) {
+            Some([uop, next]) => [*uop, *next],
+            _ => return false,
+        };
+        let extends = next.op == Op::Sext
+            && next.ty == Ty::I32
+            && (next.d, next.a) == (uop.d, uop.d)
+            && uop.ty == Ty::I32
+            && uop.op.shape() == Shape::Binary
+            && uop.b == Slot::IMM
+            && self.labels[at].is_none()
+            && self.labels[at + 1].is_none();
+        if !extends {
+            return false;
+        }
+        let amount = uop.imm.rem_euclid(32) as u8;
+        match uop.op {
+            Op::Add | Op::Sub | Op::Or | Op::Xor if uop.imm == 0 => {
+                let a = self.registers.read(&mut self.code, uop.a);
+                let d = self.registers.write(&mut self.code, uop.d);
+                self.code.extend(d, a, 32, true);
+            }
+            // The result is not negative.
+            Op::Shr if amount != 0 => return self.binary(&uop),
+            Op::And if uop.imm >= 0 => return self.binary(&uop),
+            Op::Sar => {
+                let a = self.registers.read(&mut self.code, uop.a);
+                let d = self.registers.write(&mut self.code, uop.d);
+                self.code.extend(d, a, 32, true);
+                self.code.shift_imm(Shift::Sar, Width::W64, d, amount);
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// Makes labels for operations that are branched to.
@@ -393,8 +439,8 @@ impl Lowering<'_> {
                 let amount = imm.rem_euclid(bits) as u8;
                 self.two_address(uop, |code, d| {
                     code.shift_imm(shift, width, d, amount);
-                    if width == Width::W32 {
-                        // An amount of zero leaves the upper half as it is.
+                    if width == Width::W32 && amount == 0 {
+                        // Nothing is shifted, and the upper half may stay as it is.
                         code.mov(width, d, d);
                     }
                 });
@@ -419,6 +465,16 @@ impl Lowering<'_> {
             Op::Xor => Some(Alu::Xor),
             _ => None,
         };
+        if let (Op::Add, Width::W64, Some(imm)) = (uop.op, width, imm) {
+            let a = self.registers.read(&mut self.code, uop.a);
+            let d = self.registers.write(&mut self.code, uop.d);
+            if d == a {
+                self.code.alu_imm(Alu::Add, width, d, imm);
+            } else {
+                self.code.lea(d, a, imm);
+            }
+            return true;
+        }
         if let (Some(alu), Some(imm)) = (alu, imm) {
             self.two_address(uop, |code, d| code.alu_imm(alu, width, d, imm));
             return true;
