@@ -95,6 +95,8 @@ pub(super) struct Lowering<'a> {
     round: Option<(Label, Registers)>,
     cells: Vec<(Datum, Label)>,
     pub(super) slow: Vec<Slow>,
+    /// Where the CPU goes back if it is kicked, and with which program counter.
+    kicked: Vec<(Label, u64)>,
     leave: Label,
     chained: bool,
 }
@@ -116,6 +118,7 @@ pub(super) fn lower(block: &Block, style: Style) -> Draft {
         round: None,
         cells: Vec::new(),
         slow: Vec::new(),
+        kicked: Vec::new(),
         leave,
         chained: style.chained && !calls,
     };
@@ -256,6 +259,10 @@ impl Lowering<'_> {
                 after.reload_word(&mut self.code, slot);
             }
             self.code.jump(back);
+        }
+        for (label, pc) in std::mem::take(&mut self.kicked) {
+            self.code.bind(label);
+            self.leave_to(pc);
         }
         self.code.bind(self.leave);
         self.code.jump_mem(RBP, Context::LEAVE);
@@ -667,12 +674,9 @@ impl Lowering<'_> {
             return;
         }
         if pc < self.block.key.pc {
-            let (kicked, on) = (self.code.label(), self.code.label());
+            let kicked = self.code.label();
             self.kick(kicked);
-            self.code.jump(on);
-            self.code.bind(kicked);
-            self.leave_to(pc);
-            self.code.bind(on);
+            self.kicked.push((kicked, pc));
         }
         self.data.resize(self.data.len().next_multiple_of(8), 0);
         let cell = Datum(self.data.len() as u32);
