@@ -24,8 +24,8 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::filters;
 use crate::formats::{luks, qcow2, raw};
-use crate::graph::{Edge, Graph, OpenContext};
-use crate::options::{Dict, OptionDesc};
+use crate::graph::{Edge, Graph, NodeFlags, OpenContext};
+use crate::options::{Dict, OptionDesc, OptionError};
 use crate::protocols::{file, null};
 use crate::snapshot::{NewSnapshot, SnapshotKey};
 
@@ -292,6 +292,26 @@ pub struct SnapshotInfo {
 /// Result of an asynchronous driver operation.
 pub type DriverFuture<'a, T> = LocalBoxFuture<'a, Result<T>>;
 
+/// What [`Driver::amend`] is to do.
+pub struct Amendment<'a> {
+    /// New values of options.
+    pub options: Dict,
+    /// Also where that loses data.
+    pub force: bool,
+    /// Is told how far a change is that takes long: steps done, steps in total.
+    pub progress: &'a dyn Fn(u64, u64),
+}
+
+impl Amendment<'_> {
+    /// The change to `options`, with nobody watching.
+    pub fn new(options: Dict) -> Amendment<'static> {
+        Amendment { options, force: false, progress: &|_, _| () }
+    }
+}
+
+/// Puts options in force that were found to be valid; cannot fail.
+pub type ReopenCommit<'a> = Box<dyn FnOnce() + 'a>;
+
 /// A driver instance. See the module's contract.
 ///
 /// Every operation that a driver does not offer has a default which fails with
@@ -457,15 +477,9 @@ pub trait Driver: Send + Sync + 'static {
         &[]
     }
 
-    /// Changes options of the image in place, as `options` say; they refer to secrets in `graph`. With
-    /// `force` also where that loses data.
-    fn amend<'a>(
-        &'a self,
-        graph: &'a Arc<Graph>,
-        options: Dict,
-        force: bool,
-    ) -> DriverFuture<'a, ()> {
-        let _ = (graph, options, force);
+    /// Changes options of the image in place; they refer to secrets in `graph`.
+    fn amend<'a>(&'a self, graph: &'a Arc<Graph>, change: Amendment<'a>) -> DriverFuture<'a, ()> {
+        let _ = (graph, change);
         unsupported(self.info().name, "the options of the image cannot be changed")
     }
 
@@ -523,6 +537,27 @@ pub trait Driver: Send + Sync + 'static {
     fn set_permissions(&self, perm: Perm, shared: Perm) -> Result<()> {
         let _ = (perm, shared);
         Ok(())
+    }
+
+    /// Checks options of the driver that are to change while the node is open, and gets ready for them;
+    /// `flags` are those that the node will have. Options that are not given stay as they are. What is
+    /// returned puts them in force. No requests are under way, here and below.
+    fn prepare_reopen(
+        &self,
+        options: Dict,
+        flags: NodeFlags,
+    ) -> DriverFuture<'_, ReopenCommit<'_>> {
+        let _ = flags;
+        Box::pin(async move {
+            let nothing: ReopenCommit<'_> = Box::new(|| ());
+            match options.iter().next() {
+                None => Ok(nothing),
+                Some((name, _)) => Err(Error::Option(OptionError::Conflict {
+                    name: name.to_owned(),
+                    problem: "cannot change while the node is open".to_owned(),
+                })),
+            }
+        })
     }
 
     /// Switches between read-only and writable, after the children were switched.

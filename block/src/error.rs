@@ -77,6 +77,16 @@ pub enum Error {
         /// What is wrong, with the value found.
         detail: String,
     },
+    /// Metadata beyond the limits of this program. A repair can remove what is too much.
+    #[error("image '{node}' has too much metadata: {detail}")]
+    Excess {
+        /// Node or file name.
+        node: String,
+        /// What is too large, with the value found.
+        detail: String,
+        /// What a repair removes.
+        excess: String,
+    },
     /// A name (of a node, driver, snapshot …) that is taken or malformed.
     #[error("{what} '{name}' {problem}")]
     Name {
@@ -231,6 +241,7 @@ impl Error {
             | Error::Option(_)
             | Error::Secret { .. } => libc::EINVAL,
             Error::Corrupt { .. } | Error::OutOfRange { .. } => libc::EIO,
+            Error::Excess { .. } => libc::EFBIG,
             Error::Os { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
             Error::Locked { .. } => libc::EAGAIN,
             Error::Passphrase { .. } | Error::Permission { .. } | Error::Refused { .. } => {
@@ -239,6 +250,15 @@ impl Error {
             Error::ReadOnly { .. } => libc::EACCES,
             Error::Unsupported { .. } => libc::ENOTSUP,
             Error::Context { source, .. } => source.errno(),
+        }
+    }
+
+    /// What a repair would remove, where that is the way to use the image again.
+    pub fn excess(&self) -> Option<&str> {
+        match self {
+            Error::Excess { excess, .. } => Some(excess),
+            Error::Context { source, .. } => source.excess(),
+            _ => None,
         }
     }
 

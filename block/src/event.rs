@@ -47,13 +47,13 @@ crate::option_words! {
         ReftableGrow = "reftable_grow",
         /// The refcount table is written.
         ReftableUpdate = "reftable_update",
-        /// A refcount block is read.
+        /// A refcount block was read.
         RefblockLoad = "refblock_load",
         /// A refcount block is written.
         RefblockUpdate = "refblock_update",
         /// A part of a refcount block is written.
         RefblockUpdatePart = "refblock_update_part",
-        /// A refcount block is allocated.
+        /// Clusters were allocated, with the refcount blocks that they need.
         RefblockAlloc = "refblock_alloc",
         /// A new refcount block gets its entry in the table.
         RefblockAllocHookup = "refblock_alloc_hookup",

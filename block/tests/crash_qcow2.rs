@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_block::dirty_bitmap::BitmapChange;
-use cairn_block::driver::{CompactWatch, Repair, WriteFlags};
+use cairn_block::driver::{Amendment, CompactWatch, Repair, WriteFlags};
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::Backend;
 use cairn_block::options::Dict;
@@ -537,7 +537,7 @@ impl Session<'_> {
         for (name, value) in options {
             dict.insert(*name, *value);
         }
-        self.open.node().driver().amend(self.open.graph(), dict, false).await.unwrap();
+        self.open.node().driver().amend(self.open.graph(), Amendment::new(dict)).await.unwrap();
     }
 
     async fn reopen(self) -> Self {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_block::dirty_bitmap::BitmapChange;
-use cairn_block::driver::{CompactWatch, Perm, Prealloc, Repair, Resize, Status};
+use cairn_block::driver::{Amendment, CompactWatch, Perm, Prealloc, Repair, Resize, Status};
 use cairn_block::engine::{EngineConfig, block_on};
 use cairn_block::graph::{Backend, Graph, NodeFlags};
 use cairn_block::options::Dict;
@@ -592,7 +592,7 @@ fn amendments() {
                 act: async |image: &Backend, progress: &mut Progress, _: &Faults| {
                     let mut options = Dict::new();
                     options.insert(name, value);
-                    image.node().driver().amend(image.graph(), options, false).await?;
+                    image.node().driver().amend(image.graph(), Amendment::new(options)).await?;
                     progress.flush(image).await
                 },
                 repeatable: true,

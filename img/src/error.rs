@@ -20,6 +20,17 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// Help that the user asked for in place of the operation.
+    #[error("{0}")]
+    Help(String),
+    /// Something that another command does.
+    #[error("{source}")]
+    Instead {
+        /// The command.
+        command: &'static str,
+        /// What failed.
+        source: Box<Error>,
+    },
     /// A signal ended the operation.
     #[error("interrupted")]
     Interrupted {
@@ -83,6 +94,24 @@ impl Error {
     /// Makes the program exit with `status`.
     pub fn with_status(self, status: u8) -> Error {
         Error::WithStatus { status, source: Box::new(self) }
+    }
+
+    /// What the user can do about the failure with the program called `program`, as a further line.
+    pub fn hint(&self, program: &str) -> Option<String> {
+        match self {
+            // Scripts know these lines.
+            Error::Instead { command, .. } => {
+                Some(format!("You can use '{program} {command}' instead."))
+            }
+            Error::Block(error) => {
+                let excess = error.excess()?;
+                Some(format!("You can force-remove {excess} with {program} check -r all"))
+            }
+            Error::Unnamed { source, .. } | Error::WithStatus { source, .. } => {
+                source.hint(program)
+            }
+            _ => None,
+        }
     }
 
     /// The exit status that this failure asks for, if any.

@@ -10,11 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Error, Result};
 
-/// An empty graph whose warnings go to standard error, and whose images may ask for what `policy`
-/// allows.
+/// An empty graph whose warnings and findings go to standard error, and whose images may ask for what
+/// `policy` allows.
 pub(crate) fn graph(policy: Policy) -> Arc<Graph> {
     let graph = Graph::with_policy(policy);
     graph.on_warning(|text| eprintln!("WARNING: {}", text.replace('\n', "\n         ")));
+    graph.on_finding(|line| eprintln!("{line}"));
     graph
 }
 

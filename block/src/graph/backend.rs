@@ -211,7 +211,8 @@ impl Backend {
     /// Writes saved machine state; see [`crate::driver::Driver::write_vm_state`].
     pub async fn write_vm_state(&self, offset: u64, buf: IoBuf) -> Result<()> {
         let _passage = self.user.enter().await;
-        self.node().write_vm_state(offset, buf).await
+        self.node().write_vm_state(offset, buf).await?;
+        if self.write_through { self.root.flush().await } else { Ok(()) }
     }
 
     /// Changes the size.

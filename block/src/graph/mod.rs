@@ -8,6 +8,7 @@ mod backend;
 mod edge;
 mod flags;
 mod node;
+mod notice;
 mod open;
 mod perms;
 mod policy;
@@ -18,7 +19,7 @@ pub(crate) mod tracker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -27,6 +28,7 @@ pub use edge::{Edge, Parent};
 pub use flags::NodeFlags;
 pub(crate) use node::rejoin;
 pub use node::{MAX_REQUEST, MAX_SIZE, Node};
+pub(crate) use notice::Notices;
 pub use open::{OpenContext, OpenOptions, probe};
 pub use perms::default_child_perms;
 pub use policy::{Bounds, Place, Policy, References, Rule, data_bytes, stored_length};
@@ -38,8 +40,6 @@ use crate::options::Dict;
 use crate::options::filename::identify;
 use crate::secret::Secrets;
 
-type Listener = Box<dyn Fn(&str) + Send + Sync>;
-
 /// All nodes and users of one program.
 #[derive(Default)]
 pub struct Graph {
@@ -48,7 +48,7 @@ pub struct Graph {
     next_id: AtomicU64,
     mutation: Mutex<()>,
     throttle_groups: ThrottleGroups,
-    warnings: OnceLock<Listener>,
+    notices: Arc<Notices>,
     secrets: Secrets,
     policy: Policy,
 }
@@ -72,14 +72,13 @@ impl Graph {
     /// Has `listener` told of what users should know though nothing failed, one text each, possibly of
     /// several lines. The first listener stays; without one, warnings go nowhere.
     pub fn on_warning(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
-        // A second listener is refused, as the documentation says.
-        let _ = self.warnings.set(Box::new(listener));
+        self.notices.on_warning(Box::new(listener));
     }
 
-    fn warn(&self, text: &str) {
-        if let Some(listener) = self.warnings.get() {
-            listener(text);
-        }
+    /// Has `listener` told of damage that shows while images are in use, and of repairs that are made
+    /// when they are opened, one line each. The first listener stays.
+    pub fn on_finding(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        self.notices.on_finding(Box::new(listener));
     }
 
     /// The throttle groups that nodes refer to.

@@ -10,7 +10,7 @@ use super::edge::{Edge, Parent};
 use super::flags::NodeFlags;
 use super::node::Node;
 use super::policy::{Policy, Rule};
-use super::{Graph, perms};
+use super::{Graph, Notices, perms};
 use crate::buf::IoBufMut;
 use crate::crypto::luks::DEFAULT_MAX_ITERATIONS;
 use crate::driver::{self, DriverInfo, DriverKind, Perm, Role};
@@ -244,9 +244,14 @@ impl OpenContext<'_> {
         self.format_probed
     }
 
+    /// Where a node tells of what it finds while it is open.
+    pub(crate) fn notices(&self) -> Arc<Notices> {
+        Arc::clone(&self.graph.notices)
+    }
+
     /// Tells the user what should be known though nothing failed.
     pub fn warn(&self, text: &str) {
-        self.graph.warn(text);
+        self.graph.notices.warn(text);
     }
 
     /// Makes the node read-only, because its format or content allows nothing else; an error if the
@@ -340,8 +345,13 @@ impl OpenContext<'_> {
         let yields_data = is_format && !self.flags.no_io;
         let flags = self.flags;
         let node = Node::new(self.name, identity, self.flags, driver, self.edges);
-        graph.register(&node)?;
-        graph.mutate(|| perms::refresh(&node))?;
+        let entered = graph.register(&node).and_then(|()| graph.mutate(|| perms::refresh(&node)));
+        if let Err(error) = entered {
+            // The error that led here is the one to report.
+            let _ = node.driver().close().await;
+            abandon(graph, node.take_children(), self.opened).await;
+            return Err(error);
+        }
         if yields_data && let Err(error) = graph.policy().check_expansion(&node).await {
             // What else fails here is what a check is to find.
             if !flags.check || matches!(error, Error::Refused { .. }) {

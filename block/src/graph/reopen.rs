@@ -6,6 +6,7 @@ use super::flags::NodeFlags;
 use super::node::Node;
 use super::{Graph, perms};
 use crate::error::{Error, Result};
+use crate::options::Dict;
 
 impl Graph {
     /// Gives `node` new flags. The children follow as far as they inherit them. Requests wait
@@ -14,7 +15,19 @@ impl Graph {
     /// Only flags that can change in an open node are taken over: `read_only`, `auto_read_only`,
     /// `no_flush`, `unmap` and `detect_zeroes`.
     pub async fn reopen(&self, node: &Arc<Node>, flags: NodeFlags) -> Result<()> {
+        self.reopen_with(node, flags, Dict::new()).await
+    }
+
+    /// As [`reopen`](Self::reopen), with new values for `options` of the node's driver. Fails for
+    /// options that cannot change while a node is open.
+    pub async fn reopen_with(
+        &self,
+        node: &Arc<Node>,
+        flags: NodeFlags,
+        options: Dict,
+    ) -> Result<()> {
         let _drained = self.drain(node).await;
+        let commit = node.driver().prepare_reopen(options, flags).await?;
         if flags.read_only && !node.is_read_only() {
             node.flush_now().await?;
         }
@@ -36,6 +49,7 @@ impl Graph {
                 return Err(error);
             }
         }
+        commit();
         self.mutate(|| perms::refresh(node))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairn_block::Result;
-use cairn_block::driver::Perm;
+use cairn_block::driver::{Amendment, Perm};
 use cairn_block::graph::Graph;
 use cairn_testkit::{Disk, Memory, Plan, Recorder};
 
@@ -12,7 +12,11 @@ use super::support::{format, open, opens, options, over, run, sample};
 /// Changes key slots of the image on the node `disk`, opened with the secret `id`.
 async fn amend(graph: &Arc<Graph>, id: &str, list: &str, force: bool) -> Result<()> {
     let image = open(graph, &format!("driver=luks,file=disk,key-secret={id}")).await?;
-    let done = image.node().driver().amend(graph, options(list), force).await;
+    let done = image
+        .node()
+        .driver()
+        .amend(graph, Amendment { force, ..Amendment::new(options(list)) })
+        .await;
     done.and(image.close().await)
 }
 

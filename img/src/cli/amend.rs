@@ -80,7 +80,8 @@ impl Amend {
             return Ok(0);
         }
         let transfer = Transfer::start(&self.progress, &self.quiet)?;
-        let result = transfer.run(|_| amend(&graph, &spec, &options, cache, self.force));
+        let result =
+            transfer.run(|notice| amend(&graph, &spec, &options, cache, self.force, notice));
         transfer.finish();
         result.map(|()| 0)
     }

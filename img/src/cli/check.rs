@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 use super::args::{
     DryRunArgs, FormatArgs, ObjectArgs, OutputArgs, OutputForm, QuietArgs, ShareArgs, cache_or,
 };
-use crate::error::Result;
+use super::{Program, report};
+use crate::error::{Error, Result};
 use crate::ops::check::check;
 use crate::ops::image::Access;
 use crate::output::check::{human, json, repaired, would_repair};
@@ -57,7 +58,7 @@ enum RepairArg {
 }
 
 impl Check {
-    pub(super) fn run(self, policy: &Policy) -> Result<u8> {
+    pub(super) fn run(self, program: Program, policy: &Policy) -> Result<u8> {
         let graph = self.objects.graph(policy)?;
         let repair = match self.repair {
             None => Repair::empty(),
@@ -91,7 +92,14 @@ impl Check {
             )
             .await;
             let closed = image.close().await;
-            let checked = checked?;
+            let checked = match checked {
+                Err(error) if error.hint(program.name()).is_some() => {
+                    let status = report(program, &error);
+                    let unfinished = Error::Usage("the check could not be completed".to_owned());
+                    return Err(unfinished.with_status(status));
+                }
+                other => other?,
+            };
             quiet.print(&match form {
                 OutputForm::Human => human(&checked.report),
                 OutputForm::Json => json(&filename, format, &checked.report),

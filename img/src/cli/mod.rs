@@ -94,10 +94,7 @@ enum Command {
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let program = Program::from_argv0(Program::CairnImg, argv.first().map(OsString::as_os_str));
     let code = match parse::parse(program, argv) {
-        Ok(cli) => execute(program, cli).unwrap_or_else(|error| {
-            eprintln!("{}: {error}", program.name());
-            error.exit_status().unwrap_or(EXIT_FAILURE)
-        }),
+        Ok(cli) => execute(program, cli).unwrap_or_else(|error| report(program, &error)),
         Err(parse::Stop::Shown) => 0,
         Err(parse::Stop::Usage(message)) => {
             eprintln!("{}: {message}", program.name());
@@ -105,6 +102,19 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// Tells the user what failed, and what can be done about it; returns the exit status. Help is no
+/// failure.
+pub(crate) fn report(program: Program, error: &Error) -> u8 {
+    if let Error::Help(text) = error {
+        return args::print(text).map_or(EXIT_FAILURE, |()| 0);
+    }
+    eprintln!("{}: {error}", program.name());
+    if let Some(hint) = error.hint(program.name()) {
+        eprintln!("{hint}");
+    }
+    error.exit_status().unwrap_or(EXIT_FAILURE)
 }
 
 /// Runs the command and returns its exit status.
@@ -124,7 +134,7 @@ fn execute(program: Program, cli: Cli) -> Result<u8, Error> {
         Some(Command::Amend(args)) => args.run(&policy),
         Some(Command::Bench(args)) => args.run(&policy),
         Some(Command::Bitmap(args)) => args.run(&policy),
-        Some(Command::Check(args)) => args.run(&policy),
+        Some(Command::Check(args)) => args.run(program, &policy),
         Some(Command::Checksum(args)) => args.run(&policy),
         Some(Command::Commit(args)) => args.run(&policy),
         Some(Command::Compact(args)) => args.run(&policy),

@@ -2,15 +2,36 @@
 
 use cairn_block::filters::throttle;
 use cairn_block::graph::Graph;
-use cairn_block::options::{OptionError, Value, expand, parse_json_or_keyval};
+use cairn_block::options::help::table;
+use cairn_block::options::{OptionError, Value, expand, parse_json_or_keyval, wants_help};
 use cairn_block::secret;
 
 use crate::error::{Error, Result};
+
+/// What `--object help` prints, and what `--object TYPE,help` prints for a type.
+fn help(text: &str) -> Option<String> {
+    let secrets = secret::OBJECTS.iter().map(|kind| (kind.name, "besides id", kind.options));
+    let throttle = (throttle::OBJECT, "each behind 'limits.'", throttle::LimitOptions::TABLE);
+    let mut types = secrets.chain([throttle]);
+    if matches!(text, "help" | "?") {
+        let names = types.map(|(name, ..)| format!("  {name}\n"));
+        return Some(format!("Types of objects:\n{}", names.collect::<String>()));
+    }
+    let (kind, rest) = text.split_once(',')?;
+    let (name, place, options) = types.find(|(name, ..)| *name == kind)?;
+    wants_help(rest).then(|| {
+        let options: Vec<_> = options.iter().collect();
+        format!("Options of '{name}', {place}:\n{}", table(&options))
+    })
+}
 
 /// Adds the objects described by `texts` to `graph`. What is wrong with a text is said without
 /// repeating it, since it may contain a secret.
 pub(crate) fn create(graph: &Graph, texts: &[String]) -> Result<()> {
     texts.iter().try_for_each(|text| {
+        if let Some(help) = help(text) {
+            return Err(Error::Help(help));
+        }
         let mut options = parse_json_or_keyval(text, "qom-type").map_err(hide_values)?;
         let mut part = |key: &str| match options.remove(key) {
             Some(Value::Str(text)) if !text.is_empty() => Some(text),
@@ -53,6 +74,19 @@ mod tests {
         create(&graph, &texts).expect("valid");
         assert_eq!(graph.secrets().find("s0").expect("added").expose(), b"let,me");
         assert_eq!(graph.secrets().find("s1").expect("added").expose(), b"in");
+    }
+
+    #[test]
+    fn help_lists_types_and_their_options() {
+        let help = |text: &str| match create(&Graph::new(), &[text.to_owned()]) {
+            Err(Error::Help(text)) => text,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert!(help("help").contains("  secret\n") && help("?").contains("  throttle-group\n"));
+        assert!(help("secret,help").contains("  data=<str>"));
+        assert!(help("throttle-group,help").contains("  iops-total=<num>"));
+        let secret = "secret,id=s0,data=help".to_owned();
+        create(&Graph::new(), &[secret]).expect("a secret, not a question");
     }
 
     #[test]

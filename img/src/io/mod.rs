@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use cairn_block::engine::EngineConfig;
 use cairn_block::graph::Policy;
 
-use crate::cli::{Program, objects, parse, shell};
+use crate::cli::{Program, objects, parse, report, shell};
 use crate::error::Result;
 use crate::runtime;
 use args::Cli;
@@ -35,10 +35,7 @@ const EXIT_FAILURE: u8 = 1;
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let program = Program::from_argv0(Program::CairnIo, argv.first().map(OsString::as_os_str));
     let code = match args::parse(program, argv) {
-        Ok(cli) => execute(program, cli).unwrap_or_else(|error| {
-            eprintln!("{}: {error}", program.name());
-            EXIT_FAILURE
-        }),
+        Ok(cli) => execute(program, cli).unwrap_or_else(|error| report(program, &error)),
         Err(parse::Stop::Shown) => 0,
         Err(parse::Stop::Usage(message)) => {
             eprintln!("{}: {message}", program.name());

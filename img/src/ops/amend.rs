@@ -1,21 +1,25 @@
 //! `amend`: change properties of an image that are otherwise chosen when it is created.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use cairn_block::driver::amend_options;
+use cairn_block::driver::{Amendment, FormatInfo, amend_options};
 use cairn_block::graph::Graph;
-use cairn_block::options::{CacheMode, Dict, help, parse_list, validate};
+use cairn_block::options::{CacheMode, Dict, Value, help, parse_list, validate};
 
+use super::convert::Notice;
 use super::image::{Access, ImageSpec};
 use crate::error::{Error, Result};
 
-/// Amends the image by `options`, a comma list. With `force` also where that loses data.
+/// Amends the image by `options`, a comma list. With `force` also where that loses data. `notice` is
+/// told how far it is.
 pub async fn amend(
     graph: &Arc<Graph>,
     spec: &ImageSpec,
     options: &str,
     cache: CacheMode,
     force: bool,
+    notice: &dyn Notice,
 ) -> Result<()> {
     let access = Access { write: true, resize: true, cache, ..Access::default() };
     let image = spec.open(graph, &access).await?;
@@ -23,7 +27,16 @@ pub async fn amend(
     let amended = async {
         let options = parse_list(options, None);
         refuse_unknown(node.format(), node.driver().info().create_options, &options)?;
-        node.driver().amend(graph, options, force).await?;
+        refuse_backing(&node.driver().format_info().await?, &options)?;
+        let before = Cell::new(0);
+        let progress = move |done: u64, total: u64| {
+            if before.get() == 0 {
+                notice.total(total);
+            }
+            notice.copied(done - before.replace(done).min(done));
+        };
+        let change = Amendment { options, force, progress: &progress };
+        node.driver().amend(graph, change).await?;
         Ok(())
     };
     let amended: Result<()> = amended.await;
@@ -60,10 +73,24 @@ fn refuse_unknown(
     };
     match options.iter().find(|(name, _)| !has(known, name) && has(create, name)) {
         Some((name, _)) => Err(Error::Usage(format!(
-            "option '{name}' can be chosen only when an image is created"
+            // Scripts know the second line.
+            "option '{name}' cannot be changed\nThis option is only supported for image creation"
         ))),
         None => Ok(()),
     }
+}
+
+/// Explains that backing files are changed in another way.
+fn refuse_backing(info: &FormatInfo, options: &Dict) -> Result<()> {
+    let stored = [("backing_file", &info.backing_file), ("backing_fmt", &info.backing_format)];
+    for (name, present) in stored {
+        let wanted = options.get(name).and_then(Value::as_str);
+        if wanted.is_some_and(|wanted| wanted != present.as_deref().unwrap_or_default()) {
+            let refusal = Error::Usage(format!("option '{name}' cannot be changed"));
+            return Err(Error::Instead { command: "rebase", source: Box::new(refusal) });
+        }
+    }
+    Ok(())
 }
 
 fn cannot(format: &str) -> Error {

@@ -71,7 +71,7 @@ impl Access {
         Access { force_share, cache, ..Access::default() }
     }
 
-    fn flags(self) -> NodeFlags {
+    pub(super) fn flags(self) -> NodeFlags {
         NodeFlags {
             read_only: !self.write,
             force_share: self.force_share,
@@ -129,21 +129,35 @@ impl ImageSpec {
         access: &Access,
         extra: Dict,
     ) -> Result<Backend> {
+        let mut what = self.describe(access)?;
+        what.options.merge_defaults(extra);
+        open(graph, access, what).await
+    }
+
+    /// What is to be opened.
+    pub(super) fn describe(&self, access: &Access) -> Result<OpenOptions> {
         let flags = access.flags();
-        let mut what = match self {
+        Ok(match self {
             ImageSpec::File { name, format } => {
                 OpenOptions::file(name.as_str(), format.as_deref(), flags)
             }
             ImageSpec::Options(text) => {
                 OpenOptions { filename: None, options: image_options(text)?, flags }
             }
-        };
-        what.options.merge_defaults(extra);
-        let node = graph.open(what).await?;
-        let mut image = Backend::new(graph, node, USER, access.permissions(), access.shared())?;
-        image.set_write_through(access.write && access.cache.writethrough());
-        Ok(image)
+        })
     }
+}
+
+/// Opens an image that is described already.
+pub(super) async fn open(
+    graph: &Arc<Graph>,
+    access: &Access,
+    what: OpenOptions,
+) -> Result<Backend> {
+    let node = graph.open(what).await?;
+    let mut image = Backend::new(graph, node, USER, access.permissions(), access.shared())?;
+    image.set_write_through(access.write && access.cache.writethrough());
+    Ok(image)
 }
 
 /// Image options as a comma list; a first part without a key is the `file` node.

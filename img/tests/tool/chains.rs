@@ -48,6 +48,60 @@ fn a_commit_to_a_base_further_down_keeps_the_overlay() {
     assert!(line.contains("'none.qcow2' is not in the backing chain"), "{line}");
     let line = scratch.fails(1, &["commit", "base.qcow2"]);
     assert!(line.contains("no backing file"), "{line}");
+    // A relative name starts from the overlay.
+    std::fs::create_dir(scratch.path("dir")).expect("a directory");
+    for name in ["base.qcow2", "mid.qcow2", "top.qcow2"] {
+        std::fs::rename(scratch.path(name), scratch.path("dir").join(name)).expect("moved");
+    }
+    scratch.fails(1, &["commit", "-b", "dir/mid.qcow2", "dir/top.qcow2"]);
+    scratch.ok(&["commit", "-q", "-b", "mid.qcow2", "dir/top.qcow2"]);
+    let full = scratch.path("dir/base.qcow2").display().to_string();
+    scratch.ok(&["commit", "-q", "-b", &full, "dir/top.qcow2"]);
+}
+
+#[test]
+fn a_commit_takes_the_options_of_the_base_from_the_user() {
+    let scratch = Scratch::new();
+    scratch.sparse("want.raw", 4 * MIB, &[(0, 1 << 20), (3 * MIB, 70_000)]);
+    let objects = ["--object", "secret,id=s0,data=zero", "--object", "secret,id=s1,data=one"];
+    let encrypted = |key: &str| format!("encrypt.format=luks,encrypt.iter-time=10,{key}");
+    let create = [&["create", "-q", "-f", "qcow2"], &objects[..]].concat();
+    let (base, top) = (encrypted("encrypt.key-secret=s0"), encrypted("encrypt.key-secret=s1"));
+    scratch.ok(&[&create[..], &["-o", &base, "base.qcow2", "4M"]].concat());
+    let backing = ["-b", "base.qcow2", "-F", "qcow2", "-u", "top.qcow2", "4M"];
+    scratch.ok(&[&create[..], &["-o", &top], &backing[..]].concat());
+    let base = "driver=qcow2,file.filename=base.qcow2,encrypt.key-secret=s0";
+    let top = "driver=qcow2,file.filename=top.qcow2,encrypt.key-secret=s1,\
+        backing.encrypt.key-secret=s0";
+    let convert = [&["convert", "-n"], &objects[..], &["--target-image-opts", "want.raw", top]];
+    scratch.ok(&convert.concat());
+    let commit = [&["commit"], &objects[..], &["--image-opts", top]].concat();
+    assert_eq!(scratch.ok(&commit), "Image committed.\n");
+    let compare =
+        [&["compare", "-q"], &objects[..], &["--image-opts", base, "file.filename=want.raw"]];
+    scratch.ok(&compare.concat());
+    // Who describes an image by options cannot open it by its name.
+    scratch.same(&[&["info"], &objects[..], &["--image-opts", base]].concat());
+}
+
+#[test]
+fn a_copy_of_a_snapshot_is_as_large_as_the_image_is_now() {
+    let scratch = Scratch::new();
+    scratch.sparse("a.raw", 2 * MIB, &[(0, 2 << 20)]);
+    scratch.ok(&["convert", "-O", "qcow2", "a.raw", "a.qcow2"]);
+    scratch.ok(&["snapshot", "-c", "s", "a.qcow2"]);
+    for size in ["4M", "1M"] {
+        scratch.ok(&["resize", "-q", "--shrink", "a.qcow2", size]);
+        scratch.ok(&["convert", "-l", "s", "-O", "raw", "a.qcow2", "ours.raw"]);
+        let words = ["convert", "-l", "s", "-O", "raw", "a.qcow2", "stock.raw"];
+        let stock = std::process::Command::new("qemu-img")
+            .args(words)
+            .current_dir(scratch.path(""))
+            .status();
+        assert!(stock.expect("the reference's tools").success());
+        assert!(scratch.content("ours.raw") == scratch.content("stock.raw"), "{size}");
+        scratch.same(&["measure", "-l", "s", "-O", "raw", "a.qcow2"]);
+    }
 }
 
 #[test]
@@ -166,16 +220,22 @@ fn amended_images_show_the_same() {
     }
     scratch.ok(&["amend", "-o", "size=12M", "top.qcow2"]);
     scratch.same(&["info", "top.qcow2"]);
-    for options in [
-        "cluster_size=4k",
-        "compat=0.10",
-        "refcount_bits=3",
-        "backing_file=other.qcow2",
-        "data_file=x",
-        "data_file_raw=on",
-        "colour=red",
-    ] {
+    for options in
+        ["compat=0.10", "refcount_bits=3", "data_file=x", "data_file_raw=on", "colour=red"]
+    {
         scratch.fails(1, &["amend", "-o", options, "top.qcow2"]);
+    }
+    for (options, hint) in [
+        ("cluster_size=4k", "This option is only supported for image creation"),
+        ("backing_file=other.qcow2", "You can use 'qemu-img rebase' instead."),
+    ] {
+        let output = scratch.run(&["amend", "-o", options, "top.qcow2"]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), errors.lines().nth(1)),
+            (Some(1), Some(hint)),
+            "{errors}"
+        );
     }
     scratch.fails(1, &["amend", "-f", "raw", "-o", "size=1M", "base.raw"]);
     assert!(scratch.ok(&["amend", "-f", "qcow2", "-o", "help"]).starts_with("Amend options"));

@@ -409,3 +409,72 @@ fn the_log_of_writes_is_the_reference_s() {
     assert!(number(&longer, 16) > entries);
     assert_eq!(longer[512..5632], log[512..5632]);
 }
+
+#[test]
+fn options_change_while_an_image_is_open() {
+    same(
+        &[QCOW2],
+        &[
+            "reopen -o lazy-refcounts=on,pass-discard-request=on",
+            "reopen -o lazy-refcounts=off,pass-discard-snapshot=off,pass-discard-other=on",
+            "reopen -o overlap-check=all",
+            "reopen -o overlap-check.template=constant",
+            "reopen -o overlap-check.inactive-l2=on",
+            "reopen -o cache-size=1M",
+            "reopen -o l2-cache-size=512k",
+            "reopen -o l2-cache-entry-size=512",
+            "reopen -o refcount-cache-size=256k",
+            "reopen -o cache-clean-interval=5",
+            "write -P 55 0 3M",
+            "read -P 55 0 3M",
+            "discard 0 3M",
+            "read -P 0 0 3M",
+            "reopen -o l2-cache-entry-size=33k",
+            "reopen -o overlap-check=blubb",
+        ],
+        "a.qcow2",
+    );
+    for words in [
+        "node-name=foo a.qcow2|node-name=foo",
+        "file.node-name=foo a.qcow2|file.node-name=foo",
+        "file.node-name=foo a.qcow2|file.node-name=bar",
+        "driver=qcow2 a.qcow2|driver=qcow2,file.driver=file",
+        "driver=qcow2 a.qcow2|file.driver=raw",
+        "node-name=foo a.qcow2|",
+    ] {
+        let (open, reopen) = words.split_once('|').expect("two parts");
+        let reopen =
+            if reopen.is_empty() { "reopen".to_owned() } else { format!("reopen -o {reopen}") };
+        same(&[QCOW2], &[&format!("open -o {open}"), &reopen, "write 0 64k"], "");
+    }
+}
+
+#[test]
+fn errors_injected_on_the_way_fail_the_request() {
+    const IMAGE: &str = "qemu-img create -q -f qcow2 -o cluster_size=1k a.qcow2 1G";
+    for event in [
+        "l1_update",
+        "l2_update",
+        "l2_alloc_write",
+        "write_aio",
+        "refblock_load",
+        "refblock_update_part",
+        "refblock_alloc",
+        "cluster_alloc",
+    ] {
+        for machine_state in ["", "-b "] {
+            let rule = format!(
+                "printf '[inject-error]\\nevent = \"{event}\"\\nerrno = \"28\"\\nonce = \"on\"\\n' \
+                 > rules"
+            );
+            // So that an entry changes in a table that is there.
+            let before = format!("qemu-io -c 'write {machine_state}0 512' a.qcow2 > /dev/null");
+            let before = if event == "l2_update" { before } else { "true".to_owned() };
+            let steps = [IMAGE, before.leak() as &'static str, rule.leak()];
+            let prepare: &'static [&'static str] = Box::leak(Box::new(steps));
+            let write = format!("write {machine_state}0 128k");
+            let out = same(prepare, &[&write], "blkdebug:rules:a.qcow2");
+            assert_eq!(out, "write failed: No space left on device", "{event}");
+        }
+    }
+}

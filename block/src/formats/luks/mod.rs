@@ -14,11 +14,12 @@ pub(crate) use crate::crypto::luks::AmendOptions;
 use crate::crypto::luks::{Area, Header, Volume, is_luks};
 use crate::crypto::{EncryptedData, SectorCipher};
 use crate::driver::{
-    Driver, DriverFuture, DriverInfo, DriverKind, FormatInfo, Limits, Resize, Role, WriteFlags,
+    Amendment, Driver, DriverFuture, DriverInfo, DriverKind, FormatInfo, Limits, Resize, Role,
+    WriteFlags,
 };
 use crate::error::{Error, Op, Result};
 use crate::graph::{Edge, Graph, OpenContext};
-use crate::options::{Dict, OptionDesc, OptionError};
+use crate::options::{OptionDesc, OptionError};
 
 /// The driver's entry in the registry.
 pub(crate) static LUKS: DriverInfo = DriverInfo {
@@ -179,15 +180,10 @@ impl Driver for Luks {
         AmendOptions::TABLE
     }
 
-    fn amend<'a>(
-        &'a self,
-        graph: &'a Arc<Graph>,
-        options: Dict,
-        force: bool,
-    ) -> DriverFuture<'a, ()> {
+    fn amend<'a>(&'a self, graph: &'a Arc<Graph>, change: Amendment<'a>) -> DriverFuture<'a, ()> {
         Box::pin(async move {
-            let options = AmendOptions::parse(options, "changing a 'luks' image")?;
-            self.volume()?.amend(graph.secrets(), &options, force).await
+            let options = AmendOptions::parse(change.options, "changing a 'luks' image")?;
+            self.volume()?.amend(graph.secrets(), &options, change.force).await
         })
     }
 }

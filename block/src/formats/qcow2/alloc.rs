@@ -94,6 +94,23 @@ impl Allocator {
         }
     }
 
+    /// Whether there is no free cluster among those that were in use before.
+    pub(crate) fn is_full(&mut self) -> Result<bool, AllocError> {
+        let (entries, codec) = (self.refs.block_entries(), self.refs.codec());
+        while self.first_free < self.fresh {
+            let (index, at) = self.refs.split(self.first_free);
+            let Some(block) = self.refs.block(index)? else { return Ok(false) };
+            match codec.first_free(block, at, entries.as_usize()) {
+                Some(free) => {
+                    self.first_free = index * entries + free as u64;
+                    return Ok(self.first_free >= self.fresh);
+                }
+                None => self.first_free = (index + 1) * entries,
+            }
+        }
+        Ok(true)
+    }
+
     /// Allocates a run of at least one and at most `max` clusters, the first that are free.
     pub(crate) fn allocate(&mut self, max: u64) -> Result<HostRun, AllocError> {
         let mut start = self.first_free;

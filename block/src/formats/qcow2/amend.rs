@@ -7,19 +7,16 @@ use std::sync::Arc;
 
 use super::check;
 use super::create_options::Compat;
-use super::entry::ZERO;
+use super::expand::OnProgress;
 use super::feature::{Autoclear, Compatible, Incompatible};
 use super::header::{Compression, Header};
 use super::image::Image;
-use super::map::{MAX_RUNS, Place};
-use super::remap::Change;
-use super::snapshot;
 use crate::crypto::luks::{self, SlotState};
-use crate::driver::Resize;
+use crate::driver::{Amendment, Resize};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::options;
-use crate::options::{Dict, OptionError, Size};
+use crate::options::{OptionError, Size};
 
 /// Base 2 logarithm of the only refcount width of version 2.
 const V2_REFCOUNT_ORDER: u32 = 4;
@@ -153,14 +150,13 @@ fn check_version_2(options: &AmendOptions, header: &Header, refcount_order: u32)
 }
 
 impl Image {
-    /// Amends the image; secrets are in `graph`, and with `force` key slots may be lost. Where its
-    /// version or refcounts change it must be closed afterwards, and can no longer be written to.
+    /// Amends the image; secrets are in `graph`, and with `force` key slots may be lost.
     pub(super) async fn amend(
         self: &Arc<Image>,
         graph: &Graph,
-        mut options: Dict,
-        force: bool,
+        change: Amendment<'_>,
     ) -> Result<()> {
+        let Amendment { mut options, force, progress } = change;
         let amend = AmendOptions::take(&mut options)?;
         options::reject_leftovers(&options, "amendment of format 'qcow2'", &[AmendOptions::TABLE])?;
         self.check_sound()?;
@@ -201,18 +197,16 @@ impl Image {
             self.change_refcount_width(plan.refcount_order).await?;
         }
         if plan.version < header.version {
-            self.downgrade().await?;
-        }
-        if plan.version != header.version || plan.refcount_order != header.refcount_order {
-            // What follows from these is fixed while an image is open.
-            self.stop_writing();
+            self.downgrade(progress).await?;
         }
         Ok(())
     }
 
     async fn upgrade(self: &Arc<Image>) -> Result<()> {
         self.complete_snapshots().await?;
-        self.change_header(|header| header.version = 3).await
+        self.change_header(|header| header.version = 3).await?;
+        self.adopt_geometry();
+        Ok(())
     }
 
     async fn change_refcount_width(self: &Arc<Image>, order: u32) -> Result<()> {
@@ -232,29 +226,20 @@ impl Image {
         .await
     }
 
-    /// Fails if a snapshot has clusters that read as zeroes, which version 2 cannot say.
-    async fn check_snapshots_for_version_2(self: &Arc<Image>) -> Result<()> {
-        let header = self.header.lock().clone();
-        let table = snapshot::read_table(&self.file, &header, &self.label).await?;
-        self.settle().await?;
-        for snapshot in &table.snapshots {
+    /// Fails if a snapshot is of another size, which version 2 cannot say.
+    async fn check_snapshots_for_version_2(&self) -> Result<()> {
+        for snapshot in &self.read_snapshots().await?.snapshots {
             if snapshot.disk_size().is_some_and(|size| size != self.size()) {
                 let problem = "version 2 is not possible: a snapshot has a disk of another size";
-                return Err(conflict("compat", problem));
-            }
-            let l1 = self.read_l1_table(snapshot.l1_offset, snapshot.l1_entries).await?;
-            if self.tree_has(&l1, |raw| raw.descriptor & ZERO != 0).await? {
-                let problem =
-                    "version 2 is not possible: a snapshot has zero clusters; delete it first";
                 return Err(conflict("compat", problem));
             }
         }
         Ok(())
     }
 
-    async fn downgrade(self: &Arc<Image>) -> Result<()> {
+    async fn downgrade(self: &Arc<Image>, progress: OnProgress<'_>) -> Result<()> {
         self.begin_write().await?;
-        self.expand_zeroes().await?;
+        self.expand_zeroes(progress).await?;
         self.settle().await?;
         self.clear_dirty().await?;
         self.change_header(|header| {
@@ -264,34 +249,8 @@ impl Image {
             header.autoclear = Autoclear::empty();
             header.unknown_fields.clear();
         })
-        .await
-    }
-
-    /// Replaces clusters that are marked as zero: by nothing where that reads as zero as well, else by
-    /// data.
-    async fn expand_zeroes(self: &Arc<Image>) -> Result<()> {
-        let size = self.size();
-        let shown = self.backing.as_ref().map_or(0, |backing| backing.size());
-        let mut at = 0;
-        while at < size {
-            let runs = {
-                let _inside = self.epochs.enter();
-                self.map(at, size - at, MAX_RUNS).await?
-            };
-            for run in runs {
-                at = run.guest + run.len;
-                if !matches!(run.place, Place::Zero { .. }) {
-                    continue;
-                }
-                // The first cluster that shows nothing of the backing file.
-                let hidden = self.cluster_end(shown).clamp(run.guest, at);
-                self.write_zero_data(run.guest, hidden).await?;
-                if hidden < at {
-                    self.remap(hidden, self.cluster_end(at), Change::Forget).await?;
-                }
-            }
-            self.balance().await?;
-        }
+        .await?;
+        self.adopt_geometry();
         Ok(())
     }
 }

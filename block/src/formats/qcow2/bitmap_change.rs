@@ -150,7 +150,7 @@ impl Image {
             return Err(bad_name(name, "is longer than 1023 bytes"));
         }
         let (least, most) = DEFAULT_GRANULARITY;
-        let bits = granularity_bits.unwrap_or(self.geometry.cluster_bits.clamp(least, most));
+        let bits = granularity_bits.unwrap_or(self.geometry().cluster_bits.clamp(least, most));
         let granularity_bits = u8::try_from(bits)
             .ok()
             .filter(|_| GRANULARITY_BITS.contains(&bits))
@@ -183,8 +183,9 @@ impl Image {
         }
         let mut extension = None;
         if !directory.is_empty() {
-            let clusters = self.geometry.clusters(directory_size);
-            let directory_offset = self.allocate_contiguous(clusters).await?.offset;
+            let clusters = self.geometry().clusters(directory_size);
+            let directory_offset =
+                self.allocate_contiguous(clusters, "bitmap directory").await?.offset;
             table_io::write(&self.file, directory_offset, &bytes).await?;
             let count = u32::try_from(directory.len()).unwrap_or(MAX_BITMAPS);
             extension = Some(BitmapsExtension { count, directory_size, directory_offset });
@@ -207,7 +208,7 @@ impl Image {
         }
         if let Some(old) = old {
             self.metadata.remove(Structure::BITMAP_DIRECTORY, old.directory_offset);
-            freed.push((old.directory_offset, self.geometry.clusters(old.directory_size)));
+            freed.push((old.directory_offset, self.geometry().clusters(old.directory_size)));
         }
         self.release_runs(freed).await?;
         self.settle().await

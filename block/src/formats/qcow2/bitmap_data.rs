@@ -30,7 +30,7 @@ impl Image {
         if u64::from(entry.table_entries) != entries {
             return Err(self.broken_bitmap(entry, "has the wrong length"));
         }
-        if offset == 0 || self.geometry.in_cluster(offset) != 0 {
+        if offset == 0 || self.geometry().in_cluster(offset) != 0 {
             return Err(self.broken_bitmap(entry, "is not at a cluster"));
         }
         let mut table = Vec::new();
@@ -42,7 +42,7 @@ impl Image {
         }
         let valid = |raw: u64| {
             let allowed = if raw & OFFSET == 0 { ALL_ONES } else { OFFSET };
-            raw & !allowed == 0 && self.geometry.in_cluster(raw & OFFSET) == 0
+            raw & !allowed == 0 && self.geometry().in_cluster(raw & OFFSET) == 0
         };
         match table.iter().find(|&&raw| !valid(raw)) {
             Some(raw) => Err(self.broken_bitmap(entry, &format!("has the invalid entry {raw:#x}"))),
@@ -54,8 +54,8 @@ impl Image {
     pub(super) async fn read_bitmap(&self, entry: &BitmapEntry) -> Result<DirtyBitmap> {
         let bitmap = DirtyBitmap::new(self.size(), u32::from(entry.granularity_bits))?;
         let len = bitmap.stored_len();
-        let cluster_size = self.geometry.cluster_size();
-        let table = self.bitmap_table(entry, self.geometry.clusters(len)).await?;
+        let cluster_size = self.geometry().cluster_size();
+        let table = self.bitmap_table(entry, self.geometry().clusters(len)).await?;
         for (at, raw) in (0..len).step_by(cluster_size.as_usize()).zip(table) {
             let end = len.min(at + cluster_size);
             if raw & OFFSET != 0 {
@@ -73,7 +73,7 @@ impl Image {
         bitmap: &DirtyBitmap,
         entry: &mut BitmapEntry,
     ) -> Result<()> {
-        let cluster_size = self.geometry.cluster_size();
+        let cluster_size = self.geometry().cluster_size();
         let len = bitmap.stored_len();
         let mut table = Vec::new();
         for at in (0..len).step_by(cluster_size.as_usize()) {
@@ -82,16 +82,16 @@ impl Image {
             let (content, _) = bytes.split_at_mut(used);
             let mut place = 0;
             if bitmap.store(at, content) {
-                place = self.allocate(1).await?.offset;
+                place = self.allocate(1, "bitmap data").await?.offset;
                 table_io::write(&self.file, place, &bytes).await?;
             }
             table.push(place);
         }
         // At most 512 MiB of content divided by the cluster size.
         entry.table_entries = u32::try_from(table.len()).unwrap_or(u32::MAX);
-        let clusters = self.geometry.clusters(table.len() as u64 * 8);
+        let clusters = self.geometry().clusters(table.len() as u64 * 8);
         table.resize((clusters * cluster_size / 8).as_usize(), 0);
-        entry.table_offset = self.allocate_contiguous(clusters).await?.offset;
+        entry.table_offset = self.allocate_contiguous(clusters, "bitmap table").await?.offset;
         let bytes: Vec<u8> = table.iter().flat_map(|raw| raw.to_be_bytes()).collect();
         table_io::write(&self.file, entry.table_offset, &bytes).await
     }
@@ -99,7 +99,7 @@ impl Image {
     /// The clusters that a bitmap takes. Nothing, if its table is damaged: a check finds what it took.
     pub(super) async fn bitmap_clusters(&self, entry: &BitmapEntry) -> Result<Vec<Run>> {
         // As long as the longest bitmap that could have been written.
-        let most = self.geometry.clusters(crate::dirty_bitmap::MAX_BYTES);
+        let most = self.geometry().clusters(crate::dirty_bitmap::MAX_BYTES);
         let entries = u64::from(entry.table_entries);
         if entries > most {
             return Ok(Vec::new());
@@ -111,7 +111,7 @@ impl Image {
         };
         let data = table.iter().map(|raw| raw & OFFSET).filter(|&offset| offset != 0);
         let mut runs: Vec<Run> = data.map(|offset| (offset, 1)).collect();
-        runs.push((entry.table_offset, self.geometry.clusters(entries * 8)));
+        runs.push((entry.table_offset, self.geometry().clusters(entries * 8)));
         Ok(runs)
     }
 

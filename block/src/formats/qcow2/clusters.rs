@@ -10,6 +10,9 @@ use crate::error::{Error, Op, Result};
 use crate::event::Event;
 use crate::num::AsUsize;
 
+use super::entry::EntryError;
+use super::image::hex;
+
 impl Image {
     /// Runs `op` on the allocator, reading what it finds missing.
     pub(super) async fn with_allocator<T>(
@@ -35,7 +38,7 @@ impl Image {
                     return Err(self.unsupported(&format!(
                         "the cluster at {offset:#x} has as many references as its refcount of {} \
                          bits can count; amend refcount_bits to have more snapshots",
-                        1u64 << self.geometry.refcount_order
+                        1u64 << self.geometry().refcount_order
                     )));
                 }
                 Err(AllocError::Underflow { offset }) => {
@@ -49,7 +52,7 @@ impl Image {
 
     async fn load_refcounts(&self, cause: Unavailable) -> Result<()> {
         let _loads = self.refcount_loads.lock().await;
-        let cluster_size = self.geometry.cluster_size();
+        let cluster_size = self.geometry().cluster_size();
         match cause {
             Unavailable::Table => {
                 let (offset, clusters) = {
@@ -75,10 +78,16 @@ impl Image {
                     return Ok(());
                 }
                 let buf = IoBufMut::new(cluster_size.as_usize());
-                self.file.event(Event::RefblockLoad).await;
                 let bytes = self.file.read(offset, buf).await?;
+                self.file.event(Event::RefblockLoad).await;
                 self.alloc.lock().refs.fill_block(index, bytes.to_vec());
                 Ok(())
+            }
+            Unavailable::Entry(index, EntryError::Unaligned(raw)) => {
+                let (offset, index) = (hex(raw), hex(index));
+                let detail =
+                    format!("Refblock offset {offset} unaligned (reftable index: {index})");
+                Err(self.corrupt(detail).await)
             }
             Unavailable::Entry(index, error) => {
                 Err(self.corrupt(format!("in entry {index} of the refcount table, {error}")).await)
@@ -86,22 +95,24 @@ impl Image {
         }
     }
 
-    /// Allocates a run of one to `max` clusters, checked not to hold metadata.
-    pub(super) async fn allocate(&self, max: u64) -> Result<HostRun> {
+    /// Allocates a run of one to `max` clusters for `what`, checked not to hold metadata.
+    pub(super) async fn allocate(&self, max: u64, what: &str) -> Result<HostRun> {
         self.file.event(Event::ClusterAlloc).await;
         self.begin_allocation().await?;
         let run = self.with_allocator(|alloc| alloc.allocate(max)).await?;
-        self.check_new(run).await
+        self.file.event(Event::RefblockAlloc).await;
+        self.check_new(run, what).await
     }
 
-    /// Allocates exactly `clusters` clusters in a row, checked not to hold metadata.
-    pub(super) async fn allocate_contiguous(&self, clusters: u64) -> Result<HostRun> {
+    /// Allocates exactly `clusters` clusters in a row for `what`, checked not to hold metadata.
+    pub(super) async fn allocate_contiguous(&self, clusters: u64, what: &str) -> Result<HostRun> {
         self.file.event(Event::ClusterAlloc).await;
         self.begin_allocation().await?;
         let mut search = None;
         let run =
             self.with_allocator(|alloc| alloc.allocate_contiguous(clusters, &mut search)).await?;
-        self.check_new(run).await
+        self.file.event(Event::RefblockAlloc).await;
+        self.check_new(run, what).await
     }
 
     /// Finds room for `len` bytes of compressed data; see [`Allocator::allocate_bytes`].
@@ -109,11 +120,12 @@ impl Image {
         self.file.event(Event::ClusterAllocBytes).await;
         self.begin_allocation().await?;
         let (offset, run) = self.with_allocator(|alloc| alloc.allocate_bytes(len)).await?;
+        self.file.event(Event::RefblockAlloc).await;
         if let Some(run) = run {
-            self.check_new(run).await?;
+            self.check_new(run, "compressed cluster").await?;
         }
-        let first = self.geometry.cluster_start(offset);
-        Ok((offset, self.geometry.clusters(offset + len - first)))
+        let first = self.geometry().cluster_start(offset);
+        Ok((offset, self.geometry().clusters(offset + len - first)))
     }
 
     /// Fails if metadata structures were found to overlap each other.
@@ -124,28 +136,29 @@ impl Image {
         }
     }
 
-    /// A cluster that is counted as free but holds metadata would be overwritten.
-    async fn check_new(&self, run: HostRun) -> Result<HostRun> {
+    /// A cluster that is counted as free but holds metadata would be overwritten. The header is never
+    /// free, whatever the options say about checks.
+    async fn check_new(&self, run: HostRun, what: &str) -> Result<HostRun> {
         self.check_metadata().await?;
-        let len = run.clusters * self.geometry.cluster_size();
-        match self.metadata.hit(run.offset, len) {
-            None => Ok(run),
-            Some(hit) => {
-                let detail = format!("{hit} at {:#x} is counted as free", run.offset);
-                Err(self.corrupt(detail).await)
-            }
+        if run.offset == 0 {
+            let detail = format!("Preventing invalid allocation of {what} at offset 0");
+            return Err(self.corrupt(detail).await);
         }
+        self.check_overlap(run.offset, run.clusters * self.geometry().cluster_size()).await?;
+        Ok(run)
     }
 
     /// Checks that writing guest data to `len` bytes of the data node at `host` hits no metadata.
-    pub(super) async fn check_overlap(&self, host: u64, len: u64) -> Result<()> {
-        if self.data_file.is_some() {
-            return Ok(());
-        }
+    pub(super) async fn check_data(&self, host: u64, len: u64) -> Result<()> {
+        if self.data_file.is_some() { Ok(()) } else { self.check_overlap(host, len).await }
+    }
+
+    /// Checks that a write of `len` bytes to the file at `host` hits no metadata.
+    async fn check_overlap(&self, host: u64, len: u64) -> Result<()> {
         match self.metadata.hit(host, len) {
             None => Ok(()),
             Some(hit) => {
-                let detail = format!("guest data is mapped to {host:#x}, where {hit} is");
+                let detail = format!("Preventing invalid write on metadata (overlaps with {hit})");
                 Err(self.corrupt(detail).await)
             }
         }
@@ -163,13 +176,14 @@ impl Image {
         clusters: u64,
         mut freed: impl FnMut(u64),
     ) -> Result<()> {
+        self.file.event(Event::ClusterFree).await;
         // Few blocks fit into memory at once.
-        let coverage = self.geometry.cluster_size() << self.geometry.refblock_bits();
-        let end = offset + clusters * self.geometry.cluster_size();
+        let coverage = self.geometry().cluster_size() << self.geometry().refblock_bits();
+        let end = offset + clusters * self.geometry().cluster_size();
         let mut at = offset;
         while at < end {
             let next = end.min((at / coverage + 1) * coverage);
-            let clusters = (next - at) >> self.geometry.cluster_bits;
+            let clusters = (next - at) >> self.geometry().cluster_bits;
             self.with_allocator(|alloc| alloc.release(at, clusters, &mut freed)).await?;
             at = next;
         }

@@ -65,7 +65,7 @@ impl Image {
 
     /// Clusters of the file that are in use.
     async fn used_clusters(&self) -> Result<u64> {
-        let total = self.geometry.clusters(self.file.size());
+        let total = self.geometry().clusters(self.file.size());
         let (mut index, mut used) = (0, 0);
         self.with_allocator(|alloc| {
             let entries = alloc.refs.block_entries();
@@ -80,7 +80,7 @@ impl Image {
 
     /// The highest cluster in use, plus one.
     async fn used_end(&self) -> Result<u64> {
-        let mut end = self.geometry.clusters(self.file.size());
+        let mut end = self.geometry().clusters(self.file.size());
         self.with_allocator(|alloc| {
             while end > 0 && alloc.refs.get(end - 1)? == 0 {
                 end -= 1;
@@ -153,15 +153,15 @@ impl<'i> Mover<'i> {
     async fn run(mut self) -> Result<(u64, bool)> {
         let used = self.image.used_clusters().await?;
         let end = self.image.used_end().await?;
-        self.watch.total((end - used) << self.image.geometry.cluster_bits);
+        self.watch.total((end - used) << self.image.geometry().cluster_bits);
         if used == end {
             return Ok((0, false));
         }
-        self.end = used << self.image.geometry.cluster_bits;
+        self.end = used << self.image.geometry().cluster_bits;
         let snapshots = self.image.read_snapshots().await?;
         let mut trees = vec![self.image.active_l1()];
         trees.extend(snapshots.snapshots.iter().map(|s| (s.l1_offset, s.l1_entries)));
-        if !self.image.geometry.external_data {
+        if !self.image.geometry().external_data {
             self.move_data(&trees).await?;
         }
         self.move_l2_tables(&trees).await?;
@@ -197,13 +197,13 @@ impl<'i> Mover<'i> {
         if self.full || self.watch.should_stop() {
             return Ok(None);
         }
-        let run = self.image.allocate(1).await?;
+        let run = self.image.allocate(1, "data cluster").await?;
         Ok(self.keep(run).await?.map(|run| run.offset))
     }
 
     /// `run`, if it lies before the end; otherwise it is given back.
     async fn keep(&mut self, run: HostRun) -> Result<Option<HostRun>> {
-        let len = run.clusters << self.image.geometry.cluster_bits;
+        let len = run.clusters << self.image.geometry().cluster_bits;
         if run.offset + len <= self.end {
             return Ok(Some(run));
         }
@@ -215,7 +215,7 @@ impl<'i> Mover<'i> {
     /// A new place for the shared or exclusive cluster at `host`, with as many references. Its content
     /// is not there yet. The second value says whether the cluster is shared.
     async fn place_for(&mut self, host: u64) -> Result<Option<(u64, bool)>> {
-        let cluster = host >> self.image.geometry.cluster_bits;
+        let cluster = host >> self.image.geometry().cluster_bits;
         let count = self.image.with_allocator(|alloc| Ok(alloc.refs.get(cluster)?)).await?;
         if count > 1 && self.shared.len() >= MAX_SHARED {
             return Ok(None);
@@ -254,7 +254,7 @@ impl<'i> Mover<'i> {
         let image = self.image;
         let mut entries = image.read_l2_table(table).await?;
         // Each tree that leads to the table counts for what the table maps.
-        let cluster = table >> image.geometry.cluster_bits;
+        let cluster = table >> image.geometry().cluster_bits;
         let trees = image.with_allocator(|alloc| Ok(alloc.refs.get(cluster)?)).await?.max(1);
         let mut vacated = Vacated::default();
         for raw in &mut entries {
@@ -269,7 +269,7 @@ impl<'i> Mover<'i> {
                 Cluster::Compressed(data) if data.offset + data.len > self.end => self
                     .move_compressed(data, trees, &mut vacated)
                     .await?
-                    .map(|new| Cluster::Compressed(new).encode(&image.geometry)),
+                    .map(|new| Cluster::Compressed(new).encode(&image.geometry())),
                 _ => None,
             };
             if let Some(new) = moved {
@@ -329,7 +329,7 @@ impl<'i> Mover<'i> {
             return Ok(Some(known));
         }
         let Some((target, is_shared)) = self.place_for(host).await? else { return Ok(None) };
-        let len = self.image.geometry.cluster_size();
+        let len = self.image.geometry().cluster_size();
         vacated.copies.push(Copy { from: host, to: target, len });
         if !is_shared {
             vacated.released.push((host, 1));
@@ -345,7 +345,7 @@ impl<'i> Mover<'i> {
         vacated: &mut Vacated,
     ) -> Result<Option<Compressed>> {
         let image = self.image;
-        let geometry = &image.geometry;
+        let geometry = &image.geometry();
         let mut missing = trees;
         let new = match self.packed.get(&data.offset) {
             Some(&known) => known,
@@ -400,7 +400,7 @@ impl<'i> Mover<'i> {
                 }
                 let Some(new) = new else { continue };
                 if let Some(raw) = l1.get_mut(table.index)
-                    && let Ok(entry) = L1Entry::decode(*raw, &image.geometry)
+                    && let Ok(entry) = L1Entry::decode(*raw, &image.geometry())
                 {
                     *raw = L1Entry { table: Some(new), ..entry }.encode();
                     vacated.changed = true;
@@ -426,7 +426,7 @@ impl<'i> Mover<'i> {
         if !is_shared {
             vacated.released.push((old, 1));
         }
-        self.note_moved(image.geometry.cluster_size());
+        self.note_moved(image.geometry().cluster_size());
         Ok(Some(target))
     }
 
@@ -451,19 +451,19 @@ impl<'i> Mover<'i> {
         image.change_fields(at, len, |header| header.l1_offset = new).await?;
         image.file.flush().await?;
         image.metadata.remove(Structure::ACTIVE_L1, old);
-        let clusters = image.geometry.clusters(u64::from(entries) * 8);
+        let clusters = image.geometry().clusters(u64::from(entries) * 8);
         image.release_now(old, clusters).await
     }
 
     /// Writes an L1 table to a place before the end. `None` if it need not or cannot move.
     async fn move_l1_table(&mut self, old: u64, entries: u32) -> Result<Option<u64>> {
         let image = self.image;
-        let clusters = image.geometry.clusters(u64::from(entries) * 8);
-        let len = clusters << image.geometry.cluster_bits;
+        let clusters = image.geometry().clusters(u64::from(entries) * 8);
+        let len = clusters << image.geometry().cluster_bits;
         if clusters == 0 || old + len <= self.end {
             return Ok(None);
         }
-        let run = image.allocate_contiguous(clusters).await?;
+        let run = image.allocate_contiguous(clusters, "L1 table").await?;
         let Some(run) = self.keep(run).await? else { return Ok(None) };
         let mut l1 = image.read_l1_table(old, entries).await?;
         l1.resize(len.as_usize() / 8, 0);
@@ -481,7 +481,7 @@ impl<'i> Mover<'i> {
         for snapshot in &mut new.snapshots {
             let (place, entries) = (snapshot.l1_offset, snapshot.l1_entries);
             if let Some(offset) = self.move_l1_table(place, entries).await? {
-                released.push((place, image.geometry.clusters(u64::from(entries) * 8)));
+                released.push((place, image.geometry().clusters(u64::from(entries) * 8)));
                 snapshot.l1_offset = offset;
             }
         }
@@ -506,7 +506,7 @@ impl<'i> Mover<'i> {
                 continue;
             }
             let runs = image.bitmap_clusters(entry).await?;
-            let ends = runs.iter().map(|(offset, n)| offset + (n << image.geometry.cluster_bits));
+            let ends = runs.iter().map(|(offset, n)| offset + (n << image.geometry().cluster_bits));
             if ends.max().is_some_and(|end| end > self.end) {
                 let content = image.read_bitmap(entry).await?;
                 image.write_bitmap(&content, entry).await?;
@@ -527,7 +527,7 @@ impl<'i> Mover<'i> {
         let is_behind = {
             let alloc = image.alloc.lock();
             let (table, clusters) = alloc.refs.place();
-            let table_end = table + (u64::from(clusters) << image.geometry.cluster_bits);
+            let table_end = table + (u64::from(clusters) << image.geometry().cluster_bits);
             table_end > self.end || alloc.refs.block_offsets().any(|offset| offset >= self.end)
         };
         if !is_behind {

@@ -284,9 +284,6 @@ impl NewImage {
         if self.extended_l2 && self.cluster_bits < MIN_EXTENDED_L2_BITS {
             return Err(conflict("extended_l2", "needs a cluster_size of at least 16k"));
         }
-        if self.data_file_raw && self.encryption.is_some() {
-            return Err(conflict("data_file_raw", "cannot be used with encryption"));
-        }
         if self.data_file_raw && self.data_file.is_none() {
             return Err(conflict("data_file_raw", "needs a data_file"));
         }

@@ -177,7 +177,7 @@ impl Image {
         let header = self.header.lock();
         let crypto = header.extensions.crypto.map_or(0, |place| place.offset + place.length);
         let l1 = header.l1_offset + u64::from(header.l1_size) * 8;
-        let cluster = self.geometry.cluster_size();
+        let cluster = self.geometry().cluster_size();
         self.file.size() <= l1.max(crypto).next_multiple_of(cluster)
     }
 

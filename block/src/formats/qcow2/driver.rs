@@ -15,11 +15,11 @@ use crate::buf::{IoBuf, IoBufMut};
 use crate::crypto::SectorCipher;
 use crate::dirty_bitmap::{BitmapChange, BitmapInfo, DirtyBitmap};
 use crate::driver::{
-    CheckReport, CompactWatch, Compaction, Driver, DriverFuture, DriverInfo, DriverKind, Extent,
-    FormatInfo, Limits, Repair, Resize, Role, SnapshotInfo, WriteFlags,
+    Amendment, CheckReport, CompactWatch, Compaction, Driver, DriverFuture, DriverInfo, DriverKind,
+    Extent, FormatInfo, Limits, ReopenCommit, Repair, Resize, Role, SnapshotInfo, WriteFlags,
 };
 use crate::error::{Error, Result};
-use crate::graph::{Edge, Graph, OpenContext, Policy, Rule};
+use crate::graph::{Edge, Graph, NodeFlags, OpenContext, Policy, Rule};
 use crate::num::AsUsize;
 use crate::options::{Dict, OptionDesc};
 use crate::snapshot::{NewSnapshot, SnapshotKey};
@@ -74,6 +74,9 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     Policy::check_bound(bound, count.into(), &context.label(), Rule::Snapshots, || {
         format!("it has {count} internal snapshots")
     })?;
+    if !flags.check {
+        header.check_snapshots().map_err(|e| Error::corrupt(context.label(), e.to_string()))?;
+    }
     let crypt = crypt::open(context, &file, &header, &options).await?;
     let tuning = Tuning::new(&options, &header, flags)?;
     let data_file = open_data_file(context, &header).await?;
@@ -83,14 +86,15 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     let children = Children { file, data_file, backing };
     let read_only = context.flags().read_only;
     let unclean = header.incompatible.contains(Incompatible::DIRTY) && !read_only;
-    let image = Arc::new(Image::new(context.label(), header, children, crypt, tuning, read_only));
-    if !flags.check && !flags.no_io {
-        if unclean {
-            image.recover().await?;
-        }
-        if !read_only {
-            image.change_features(|header| header.autoclear &= Autoclear::KNOWN).await?;
-        }
+    let (tuning, notices) = ((options, tuning), context.notices());
+    let label = context.label();
+    let image = Image::new(label, header, children, crypt, tuning, notices, read_only);
+    let image = Arc::new(image);
+    if unclean && !flags.check && !flags.no_io {
+        image.recover().await?;
+    }
+    if !read_only && !flags.no_io {
+        image.change_features(|header| header.autoclear &= Autoclear::KNOWN).await?;
     }
     Ok(Box::new(Qcow2 { image }))
 }
@@ -135,7 +139,7 @@ impl Driver for Qcow2 {
     }
 
     fn limits(&self) -> Limits {
-        let geometry = &self.image.geometry;
+        let geometry = self.image.geometry();
         let encrypted = self.image.crypt.is_encrypted();
         Limits {
             request_alignment: if encrypted { SectorCipher::SECTOR_U32 } else { 1 },
@@ -218,13 +222,8 @@ impl Driver for Qcow2 {
         AmendOptions::TABLE
     }
 
-    fn amend<'a>(
-        &'a self,
-        graph: &'a Arc<Graph>,
-        options: Dict,
-        force: bool,
-    ) -> DriverFuture<'a, ()> {
-        Box::pin(self.image.amend(graph, options, force))
+    fn amend<'a>(&'a self, graph: &'a Arc<Graph>, change: Amendment<'a>) -> DriverFuture<'a, ()> {
+        Box::pin(self.image.amend(graph, change))
     }
 
     fn change_backing(&self, file: Option<String>, format: Option<String>) -> DriverFuture<'_, ()> {
@@ -269,6 +268,26 @@ impl Driver for Qcow2 {
 
     fn has_zero_init(&self) -> bool {
         self.image.is_blank()
+    }
+
+    fn prepare_reopen(
+        &self,
+        options: Dict,
+        flags: NodeFlags,
+    ) -> DriverFuture<'_, ReopenCommit<'_>> {
+        Box::pin(async move {
+            let image = &self.image;
+            let options = Qcow2Options::parse(options, "driver 'qcow2'")?;
+            let options = options.over(&image.options.lock().clone())?;
+            let header = image.header.lock().clone();
+            let tuning = Tuning::new(&options, &header, flags)?;
+            if !image.read_only.load(Ordering::Acquire) {
+                image.settle().await?;
+                image.clear_dirty().await?;
+            }
+            let commit: ReopenCommit<'_> = Box::new(move || image.retune(options, tuning));
+            Ok(commit)
+        })
     }
 
     fn reopen(&self, read_only: bool) -> DriverFuture<'_, ()> {

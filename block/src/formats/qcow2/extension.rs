@@ -104,7 +104,13 @@ impl Extensions {
             // The padding of the last extension may be cut off by the end of the area.
             rest = rest.get(8 + len.next_multiple_of(8)..).unwrap_or_default();
         }
-        Ok(ext)
+        match be32(rest, 0) {
+            // The length of what begins here is cut off.
+            Some(kind) if kind != END && rest.len() < 8 => {
+                Err(ExtensionError::Overrun { kind, len: u32::MAX })
+            }
+            _ => Ok(ext),
+        }
     }
 
     fn add(&mut self, kind: u32, data: &[u8]) -> Result<(), ExtensionError> {

@@ -1,4 +1,6 @@
-//! Sizes that follow from the header and stay fixed while an image is open.
+//! Sizes that follow from the header. Only amending an image can change them while it is open.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::feature::Incompatible;
 use super::header::Header;
@@ -19,6 +21,46 @@ pub(crate) struct Geometry {
     pub(crate) external_data: bool,
     /// Standard L2 entries have a zero flag (version 3).
     pub(crate) zero_flag: bool,
+}
+
+/// The geometry of an open image, which any thread may ask for.
+pub(crate) struct SharedGeometry(AtomicU64);
+
+impl SharedGeometry {
+    const EXTENDED_L2: u64 = 1 << 16;
+    const EXTERNAL_DATA: u64 = 1 << 17;
+    const ZERO_FLAG: u64 = 1 << 18;
+
+    /// Holds `geometry`.
+    pub(crate) fn new(geometry: Geometry) -> SharedGeometry {
+        let shared = SharedGeometry(AtomicU64::new(0));
+        shared.set(geometry);
+        shared
+    }
+
+    /// Holds `geometry` from now on. Nobody works with the former one meanwhile.
+    pub(crate) fn set(&self, geometry: Geometry) {
+        let flag = |on, bit| if on { bit } else { 0 };
+        let packed = u64::from(geometry.cluster_bits)
+            | u64::from(geometry.refcount_order) << 8
+            | flag(geometry.extended_l2, Self::EXTENDED_L2)
+            | flag(geometry.external_data, Self::EXTERNAL_DATA)
+            | flag(geometry.zero_flag, Self::ZERO_FLAG);
+        self.0.store(packed, Ordering::Release);
+    }
+
+    /// The geometry.
+    pub(crate) fn load(&self) -> Geometry {
+        let packed = self.0.load(Ordering::Acquire);
+        let [.., refcount_order, cluster_bits] = packed.to_be_bytes();
+        Geometry {
+            cluster_bits: u32::from(cluster_bits),
+            refcount_order: u32::from(refcount_order),
+            extended_l2: packed & Self::EXTENDED_L2 != 0,
+            external_data: packed & Self::EXTERNAL_DATA != 0,
+            zero_flag: packed & Self::ZERO_FLAG != 0,
+        }
+    }
 }
 
 impl Geometry {

@@ -335,13 +335,14 @@ impl Header {
         if l1_size < need {
             return Err(HeaderError::L1TooSmall { have: self.l1_size, need });
         }
+        // The size of the table is known only when it is read.
+        table("snapshot table", self.snapshots_offset, u64::from(self.snapshot_count), Some(0), 0)
+    }
+
+    /// Fails if there are too many internal snapshots. Only a repair can work with those.
+    pub(crate) fn check_snapshots(&self) -> Result<(), HeaderError> {
         if self.snapshot_count > MAX_SNAPSHOTS {
             return Err(HeaderError::Snapshots(self.snapshot_count));
-        }
-        if self.snapshot_count > 0 {
-            // The size of the table is known only when it is read.
-            let count = u64::from(self.snapshot_count);
-            table("snapshot table", self.snapshots_offset, count, Some(0), 0)?;
         }
         Ok(())
     }
@@ -482,7 +483,7 @@ mod tests {
             (|h| h.reftable_clusters = 0, |e| matches!(e, HeaderError::NoReftable)),
             (|h| h.reftable_clusters = u32::MAX, |e| matches!(e, HeaderError::Table { .. })),
             (|h| h.reftable_offset = 1, |e| matches!(e, HeaderError::Table { .. })),
-            (|h| h.snapshot_count = 65_537, |e| matches!(e, HeaderError::Snapshots(_))),
+            (|h| h.snapshots_offset = 512, |e| matches!(e, HeaderError::Table { .. })),
             (|h| h.refcount_order = 7, |e| matches!(e, HeaderError::RefcountOrder(7))),
             (
                 |h| h.incompatible = Incompatible::from_bits_retain(1 << 5),

@@ -16,29 +16,32 @@ use super::alloc::Allocator;
 use super::bitmap_track::{Tracked, Which};
 use super::compress::ClusterCache;
 use super::crypt::Crypt;
-use super::entry::{EntryError, L1Entry};
+use super::entry::{EntryError, L1Entry, OFFSET};
 use super::epoch::Epochs;
 use super::feature::{Autoclear, Compatible, Incompatible};
-use super::geometry::Geometry;
+use super::geometry::{Geometry, SharedGeometry};
 use super::header::{Compression, FEATURES_OFFSET, Header, MAX_L1_BYTES};
-use super::l1::L1Table;
+use super::l1::{L1Table, PAGE_ENTRIES};
 use super::l2::SliceCache;
-use super::options::Tuning;
+use super::options::{Qcow2Options, Tuning};
 use super::overlap::{MetadataMap, Structure};
 use super::pending::Pending;
 use super::refblocks::RefBlocks;
-use super::snapshot;
+use super::snapshot::{self, Oversize, Snapshot};
 use super::writeback::Rounds;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
-use crate::error::{Error, Result};
+use crate::error::{Error, Op, Result};
 use crate::event::Event;
-use crate::graph::Edge;
 use crate::graph::tracker::Tracker;
+use crate::graph::{Edge, Notices};
 use crate::num::AsUsize;
 
 /// Locks that spread work on unrelated tables.
 pub(super) const STRIPES: usize = 16;
+
+/// Longest L1 table, in entries, of which all L2 tables are looked up before the first write.
+const MAX_LISTED_L1: u64 = 128 << 10;
 
 type Stripes = [AsyncMutex<()>; STRIPES];
 
@@ -46,7 +49,7 @@ type Stripes = [AsyncMutex<()>; STRIPES];
 pub(crate) struct Image {
     /// What messages call it.
     pub(super) label: String,
-    pub(super) geometry: Geometry,
+    geometry: SharedGeometry,
     pub(super) compression: Compression,
     pub(super) file: Arc<Edge>,
     /// The external data file.
@@ -54,13 +57,19 @@ pub(crate) struct Image {
     pub(super) backing: Option<Arc<Edge>>,
     /// What encrypts guest data.
     pub(super) crypt: Crypt,
-    pub(super) tuning: Tuning,
+    tuning: ArcSwap<Tuning>,
+    /// The options that `tuning` follows from.
+    pub(super) options: Mutex<Qcow2Options>,
     /// The header as on disk.
     pub(super) header: Mutex<Header>,
     size: AtomicU64,
     pub(super) read_only: AtomicBool,
     /// Damage was found; nothing is written any more.
     corrupt: AtomicBool,
+    /// The user was told of damage.
+    told: AtomicBool,
+    /// Where users are told of damage.
+    pub(super) notices: Arc<Notices>,
     /// The feature bits allow writing guest data.
     claimed: AtomicBool,
     /// The dirty bit, where refcounts are lazy, is on disk.
@@ -113,7 +122,8 @@ impl Image {
         header: Header,
         children: Children,
         crypt: Crypt,
-        tuning: Tuning,
+        (options, tuning): (Qcow2Options, Tuning),
+        notices: Arc<Notices>,
         read_only: bool,
     ) -> Image {
         let geometry = Geometry::of(&header);
@@ -122,7 +132,7 @@ impl Image {
         let alloc = new_allocator(&header, &tuning, children.file.size());
         Image {
             label,
-            geometry,
+            geometry: SharedGeometry::new(geometry),
             compression: header.compression,
             l1: ArcSwap::from_pointee(L1Table::new(header.l1_offset, header.l1_size)),
             l2: SliceCache::new(geometry, tuning.slice_size, tuning.l2_slices),
@@ -134,13 +144,16 @@ impl Image {
             size: AtomicU64::new(header.size),
             read_only: AtomicBool::new(read_only),
             corrupt: AtomicBool::new(header.incompatible.contains(Incompatible::CORRUPT)),
+            told: AtomicBool::new(false),
+            notices,
             claimed: AtomicBool::new(false),
             marked_dirty: AtomicBool::new(false),
             found_dirty: AtomicBool::new(header.incompatible.contains(Incompatible::DIRTY)),
             header: Mutex::new(header),
             header_changes: AsyncMutex::default(),
             size_changes: AsyncMutex::default(),
-            tuning,
+            tuning: ArcSwap::from_pointee(tuning),
+            options: Mutex::new(options),
             l1_loads: AsyncMutex::default(),
             l2_loads: Stripes::default(),
             refcount_loads: AsyncMutex::default(),
@@ -163,9 +176,10 @@ impl Image {
     pub(super) fn reload(&self, header: Header) {
         self.metadata.clear();
         list_metadata(&self.metadata, &header);
+        self.geometry.set(Geometry::of(&header));
         self.l1.store(Arc::new(L1Table::new(header.l1_offset, header.l1_size)));
         self.l2.clear();
-        *self.alloc.lock() = new_allocator(&header, &self.tuning, self.file.size());
+        *self.alloc.lock() = new_allocator(&header, &self.tuning(), self.file.size());
         self.decompressed.forget(0, u64::MAX);
         self.store_size(header.size);
         self.corrupt.store(header.incompatible.contains(Incompatible::CORRUPT), Ordering::Release);
@@ -174,6 +188,34 @@ impl Image {
         let dirty = header.incompatible.contains(Incompatible::DIRTY);
         self.found_dirty.store(dirty, Ordering::Release);
         *self.header.lock() = header;
+    }
+
+    /// The shape of the image's tables.
+    pub(super) fn geometry(&self) -> Geometry {
+        self.geometry.load()
+    }
+
+    /// Takes over what the header says about the shape of tables, after it was amended. There are no
+    /// requests.
+    pub(super) fn adopt_geometry(&self) {
+        let geometry = Geometry::of(&self.header.lock());
+        self.geometry.set(geometry);
+    }
+
+    /// How the image works.
+    pub(super) fn tuning(&self) -> Tuning {
+        **self.tuning.load()
+    }
+
+    /// Lets the image work as `tuning`, which follows from `options`, says. There are no requests, and
+    /// everything has been written back.
+    pub(super) fn retune(&self, options: Qcow2Options, tuning: Tuning) {
+        self.tuning.store(Arc::new(tuning));
+        *self.options.lock() = options;
+        self.metadata.set_checked(tuning.overlap_check);
+        self.l2.reconfigure(tuning.slice_size, tuning.l2_slices);
+        let header = self.header.lock().clone();
+        self.reload(header);
     }
 
     /// Size of the virtual disk in bytes.
@@ -204,18 +246,53 @@ impl Image {
     /// Notes that metadata is damaged: marks the image if it is writable, so that no program writes
     /// to it before it was checked, and returns the error to report.
     pub(super) async fn corrupt(&self, detail: impl Into<String>) -> Error {
-        let error = Error::corrupt(self.label.clone(), detail);
-        if !self.read_only.load(Ordering::Acquire) && !self.corrupt.swap(true, Ordering::AcqRel) {
+        let detail = detail.into();
+        if self.read_only.load(Ordering::Acquire) {
+            if !self.told.swap(true, Ordering::AcqRel) {
+                self.notices.found(&format!(
+                    "qcow2: Image is corrupt: {detail}; further non-fatal corruption events will be \
+                     suppressed"
+                ));
+            }
+        } else if !self.corrupt.swap(true, Ordering::AcqRel) {
+            self.notices.found(&format!(
+                "qcow2: Marking image as corrupt: {detail}; further corruption events will be \
+                 suppressed"
+            ));
             // The damage is what must be reported, whether or not the mark can be written.
             let _ =
                 self.change_features(|header| header.incompatible |= Incompatible::CORRUPT).await;
         }
-        error
+        Error::corrupt(self.label.clone(), detail)
     }
 
-    /// Damage in the entry for guest offset `offset` of the table called `table`.
-    pub(super) async fn bad_entry(&self, table: &str, offset: u64, error: EntryError) -> Error {
-        self.corrupt(format!("in the {table} for guest offset {offset:#x}, {error}")).await
+    /// Damage in the entry for guest offset `offset` of the L1 table.
+    pub(super) async fn bad_l1_entry(&self, offset: u64, error: EntryError) -> Error {
+        let index = hex(self.geometry().l1_index(offset));
+        self.corrupt(match error {
+            EntryError::Unaligned(raw) => {
+                let table = hex(raw & OFFSET);
+                format!("L2 table offset {table} unaligned (L1 index: {index})")
+            }
+            other => format!("in entry {index} of the L1 table, {other}"),
+        })
+        .await
+    }
+
+    /// Damage in entry `index` of the L2 table at `table`.
+    pub(super) async fn bad_l2_entry(&self, table: u64, index: u64, error: EntryError) -> Error {
+        let (table, index) = (hex(table), hex(index));
+        self.corrupt(match error {
+            EntryError::Unaligned(raw) => {
+                let offset = hex(raw & OFFSET);
+                format!(
+                    "Cluster allocation offset {offset} unaligned (L2 offset: {table}, L2 index: \
+                     {index})"
+                )
+            }
+            other => format!("in entry {index} of the L2 table at {table}, {other}"),
+        })
+        .await
     }
 
     /// Changes feature bits on disk and in memory, durably. Version 2 has none: nothing happens.
@@ -280,10 +357,31 @@ impl Image {
         if self.claimed.load(Ordering::Acquire) {
             return Ok(());
         }
+        self.list_tables().await?;
         self.list_snapshots().await?;
         self.track_bitmaps(Which::Enabled).await?;
         self.change_features(|header| header.autoclear &= Autoclear::KNOWN).await?;
         self.claimed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Enters the tables of the active disk into the metadata map. Of very long L1 tables each part
+    /// comes in when it is used.
+    async fn list_tables(&self) -> Result<()> {
+        if self.metadata.checks(Structure::REFCOUNT_BLOCK) {
+            self.with_allocator(|alloc| Ok(alloc.refs.require_table()?)).await?;
+        }
+        let l1 = self.l1.load_full();
+        if !self.metadata.checks(Structure::ACTIVE_L2) || l1.entries() > MAX_LISTED_L1 {
+            return Ok(());
+        }
+        let mut index = 0;
+        while index < l1.entries() {
+            if l1.get(index).is_err() {
+                self.load_l1_entry(index * self.geometry().l2_coverage()).await?;
+            }
+            index += PAGE_ENTRIES;
+        }
         Ok(())
     }
 
@@ -293,12 +391,14 @@ impl Image {
         if header.snapshot_count == 0 || !self.metadata.checks(Structure::SNAPSHOTS) {
             return Ok(());
         }
-        let table = snapshot::read_table(&self.file, &header, &self.label).await?;
+        let table =
+            snapshot::read_table(&self.file, &header, &self.label, Oversize::Refuse).await?;
         self.metadata.add(Structure::SNAPSHOT_TABLE, header.snapshots_offset, table.bytes);
         for snapshot in &table.snapshots {
             let len = u64::from(snapshot.l1_entries) * 8;
             self.metadata.add(Structure::INACTIVE_L1, snapshot.l1_offset, len);
-            if self.metadata.checks(Structure::INACTIVE_L2) && len <= MAX_L1_BYTES {
+            if self.metadata.checks(Structure::INACTIVE_L2) {
+                self.check_snapshot_l1(snapshot)?;
                 let buf = IoBufMut::new(len.as_usize());
                 let l1 = self.file.read(snapshot.l1_offset, buf).await?;
                 self.add_l2_tables(Structure::INACTIVE_L2, &l1);
@@ -307,12 +407,27 @@ impl Image {
         Ok(())
     }
 
+    /// Fails if the L1 table of a snapshot cannot be read to look for its L2 tables.
+    fn check_snapshot_l1(&self, snapshot: &Snapshot) -> Result<()> {
+        let (offset, entries) = (snapshot.l1_offset, snapshot.l1_entries);
+        let (errno, problem) = if self.geometry().in_cluster(offset) != 0 {
+            (libc::EINVAL, format!("at {offset:#x} is not aligned to a cluster"))
+        } else if u64::from(entries) * 8 > MAX_L1_BYTES {
+            (libc::EFBIG, format!("has {entries} entries, more than any disk needs"))
+        } else {
+            return Ok(());
+        };
+        let source = std::io::Error::from_raw_os_error(errno);
+        let what = format!("the L1 table of snapshot {} {problem}", snapshot.label());
+        Err(Error::os(Op::Write, self.label.clone(), None, source).context(what))
+    }
+
     /// Enters the L2 tables that the L1 entries in `bytes` lead to into the metadata map.
     pub(super) fn add_l2_tables(&self, structure: Structure, bytes: &[u8]) {
         for raw in bytes.chunks_exact(8) {
             let raw = u64::from_be_bytes(raw.try_into().unwrap_or_default());
-            if let Ok(L1Entry { table: Some(table), .. }) = L1Entry::decode(raw, &self.geometry) {
-                self.metadata.add(structure, table, self.geometry.cluster_size());
+            if let Ok(L1Entry { table: Some(table), .. }) = L1Entry::decode(raw, &self.geometry()) {
+                self.metadata.add(structure, table, self.geometry().cluster_size());
             }
         }
     }
@@ -321,7 +436,7 @@ impl Image {
     pub(super) fn has_lazy_refcounts(&self) -> bool {
         let header = self.header.lock();
         let stored = header.compatible.contains(Compatible::LAZY_REFCOUNTS);
-        header.version >= 3 && self.tuning.lazy_refcounts.unwrap_or(stored)
+        header.version >= 3 && self.tuning().lazy_refcounts.unwrap_or(stored)
     }
 
     /// To be called before refcounts change.
@@ -356,6 +471,11 @@ impl Image {
         self.file.event(Event::FlushToDisk).await;
         self.file.flush().await
     }
+}
+
+/// A number as programs that parse messages expect it: in hexadecimal, but for 0.
+pub(super) fn hex(number: u64) -> String {
+    if number == 0 { "0".to_owned() } else { format!("{number:#x}") }
 }
 
 /// Enters the structures that the header itself describes.

@@ -5,7 +5,7 @@ use super::extension::CryptoExtension;
 use super::feature::{Autoclear, Compatible, Incompatible};
 use super::geometry::Geometry;
 use super::header::{Compression, Encryption, Header};
-use super::snapshot::{self, Snapshot};
+use super::snapshot::{self, Oversize, Snapshot};
 use crate::crypto::luks::Area;
 use crate::driver::FormatInfo;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::options::{Dict, Value};
 pub(crate) async fn format_info(file: &Edge, header: &Header, label: &str) -> Result<FormatInfo> {
     let snapshots = match header.snapshot_count {
         0 => Vec::new(),
-        _ => snapshot::read_table(file, header, label).await?.snapshots,
+        _ => snapshot::read_table(file, header, label, Oversize::Refuse).await?.snapshots,
     };
     let bitmaps = match &header.extensions.bitmaps {
         Some(extension) if header.has_valid_bitmaps() => {

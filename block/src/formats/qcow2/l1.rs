@@ -10,7 +10,7 @@ use crate::buf::IoBuf;
 use crate::num::AsUsize;
 
 /// Entries that are read at once: 64 KiB.
-const PAGE_ENTRIES: u64 = 8192;
+pub(crate) const PAGE_ENTRIES: u64 = 8192;
 /// Entries that are written at once: a sector, the smallest unit that reaches the disk whole.
 const SECTOR_ENTRIES: u64 = 64;
 const ENTRY_SIZE: u64 = 8;

@@ -45,6 +45,11 @@ impl Slice {
         }
     }
 
+    /// Host offset.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     fn word(&self, index: usize, order: Ordering) -> u64 {
         self.words.get(index).map_or(0, |word| word.load(order))
     }
@@ -113,9 +118,9 @@ struct Shard {
 /// The cache.
 pub(crate) struct SliceCache {
     geometry: Geometry,
-    slice_size: u64,
+    slice_size: AtomicU64,
     shards: Box<[RwLock<Shard>]>,
-    shard_capacity: usize,
+    shard_capacity: AtomicUsize,
     /// Dirty slices, each once.
     dirty: Mutex<Vec<Arc<Slice>>>,
     dirty_count: AtomicUsize,
@@ -127,31 +132,43 @@ impl SliceCache {
         let shards = capacity.clamp(1, MAX_SHARDS);
         SliceCache {
             geometry,
-            slice_size,
+            slice_size: AtomicU64::new(slice_size),
             shards: (0..shards).map(|_| RwLock::default()).collect(),
-            shard_capacity: capacity.max(1) / shards,
+            shard_capacity: AtomicUsize::new(capacity.max(1) / shards),
             dirty: Mutex::default(),
             dirty_count: AtomicUsize::new(0),
         }
     }
 
+    /// Drops everything and gives the cache another size of slices and another capacity, which comes
+    /// to at least one slice a shard. Nothing is dirty and nobody uses the cache meanwhile.
+    pub(crate) fn reconfigure(&self, slice_size: u64, capacity: usize) {
+        self.clear();
+        self.slice_size.store(slice_size, Ordering::Relaxed);
+        self.shard_capacity.store((capacity / self.shards.len()).max(1), Ordering::Relaxed);
+    }
+
     /// Size of a slice in bytes.
     pub(crate) fn slice_size(&self) -> u64 {
-        self.slice_size
+        self.slice_size.load(Ordering::Relaxed)
+    }
+
+    fn shard_capacity(&self) -> usize {
+        self.shard_capacity.load(Ordering::Relaxed)
     }
 
     /// Entries of a slice.
     pub(crate) fn slice_entries(&self) -> u64 {
-        self.slice_size / self.geometry.l2_entry_size()
+        self.slice_size() / self.geometry.l2_entry_size()
     }
 
     /// Slices that the cache holds at most.
     pub(crate) fn capacity(&self) -> usize {
-        self.shard_capacity * self.shards.len()
+        self.shard_capacity() * self.shards.len()
     }
 
     fn shard(&self, offset: u64) -> &RwLock<Shard> {
-        let number = (offset / self.slice_size).as_usize() % self.shards.len();
+        let number = (offset / self.slice_size()).as_usize() % self.shards.len();
         // There is at least one shard, and the number is below their count.
         &self.shards[number]
     }
@@ -179,7 +196,7 @@ impl SliceCache {
         if let Some(present) = shard.slices.get(&offset) {
             return Arc::clone(present);
         }
-        shard.evict(self.shard_capacity.saturating_sub(1));
+        shard.evict(self.shard_capacity().saturating_sub(1));
         shard.slices.insert(offset, Arc::clone(&slice));
         shard.hand.push_back(offset);
         slice
@@ -187,7 +204,7 @@ impl SliceCache {
 
     /// Drops all slices of the `len` bytes at `offset`, which are no L2 table any more.
     pub(crate) fn forget(&self, offset: u64, len: u64) {
-        let slices = (offset..offset + len).step_by(self.slice_size.as_usize());
+        let slices = (offset..offset + len).step_by(self.slice_size().as_usize());
         for offset in slices {
             let mut shard = self.shard(offset).write();
             if shard.slices.remove(&offset).is_some() {

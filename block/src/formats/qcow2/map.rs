@@ -99,16 +99,19 @@ impl Image {
     pub(super) async fn cluster(&self, slice: &Slice, guest: u64) -> Result<Cluster> {
         match self.decode(slice, guest) {
             Ok(cluster) => Ok(cluster),
-            Err(error) => Err(self.bad_entry("L2 table", guest, error).await),
+            Err(error) => {
+                let table = self.geometry().cluster_start(slice.offset());
+                Err(self.bad_l2_entry(table, self.geometry().l2_index(guest), error).await)
+            }
         }
     }
 
     fn decode(&self, slice: &Slice, guest: u64) -> Result<Cluster, EntryError> {
         let raw = slice.get(self.slice_index(guest));
-        match Cluster::decode(raw, &self.geometry)? {
+        match Cluster::decode(raw, &self.geometry())? {
             // A data file holds every guest cluster at its own offset.
             Cluster::Standard(Standard { host: Some(host), .. })
-                if self.data_file.is_some() && host != self.geometry.cluster_start(guest) =>
+                if self.data_file.is_some() && host != self.geometry().cluster_start(guest) =>
             {
                 Err(EntryError::NotIdentity { entry: raw.descriptor, guest })
             }
@@ -133,7 +136,7 @@ impl Image {
                 if !is_of_kind(&Cluster::default()) {
                     return Ok(at);
                 }
-                let coverage = self.geometry.l2_coverage();
+                let coverage = self.geometry().l2_coverage();
                 at = end.min((at / coverage + 1) * coverage);
                 continue;
             };
@@ -142,7 +145,8 @@ impl Image {
                 if !self.decode(&slice, at).is_ok_and(|cluster| is_of_kind(&cluster)) {
                     return Ok(at);
                 }
-                at = slice_end.min(self.geometry.cluster_start(at) + self.geometry.cluster_size());
+                at = slice_end
+                    .min(self.geometry().cluster_start(at) + self.geometry().cluster_size());
             }
         }
         Ok(end)
@@ -150,7 +154,7 @@ impl Image {
 
     /// Appends the runs of one cluster between `guest` and `end`.
     fn map_cluster(&self, cluster: Cluster, guest: u64, end: u64, runs: &mut Runs) {
-        let geometry = &self.geometry;
+        let geometry = &self.geometry();
         let standard = match cluster {
             Cluster::Compressed(data) => {
                 let place = Place::Compressed(data);
@@ -184,8 +188,8 @@ impl Image {
                 None => self.slice(at).await?,
             };
             let Some(slice) = slice else {
-                let next =
-                    end.min((at / self.geometry.l2_coverage() + 1) * self.geometry.l2_coverage());
+                let next = end
+                    .min((at / self.geometry().l2_coverage() + 1) * self.geometry().l2_coverage());
                 let place = Place::Unallocated { host: None };
                 push(&mut runs, Run { guest: at, len: next - at, place });
                 at = next;
@@ -193,7 +197,8 @@ impl Image {
             };
             let slice_end = end.min(self.slice_end(at));
             while at < slice_end && runs.len() < max_runs {
-                let cluster_end = self.geometry.cluster_start(at) + self.geometry.cluster_size();
+                let cluster_end =
+                    self.geometry().cluster_start(at) + self.geometry().cluster_size();
                 let next = slice_end.min(cluster_end);
                 let cluster = self.cluster(&slice, at).await?;
                 self.map_cluster(cluster, at, next, &mut runs);

@@ -21,6 +21,7 @@ mod crypt;
 mod driver;
 pub(crate) mod entry;
 mod epoch;
+mod expand;
 pub(crate) mod extension;
 pub(crate) mod feature;
 pub(crate) mod geometry;

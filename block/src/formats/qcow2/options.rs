@@ -15,6 +15,12 @@ use crate::options::{OptionError, Size};
 const DEFAULT_L2_CACHE: u64 = 32 << 20;
 /// Size of an L2 slice in bytes, unless clusters are smaller.
 const DEFAULT_SLICE: u64 = 4096;
+/// Seconds after which unused metadata leaves the memory by default.
+const DEFAULT_CLEAN_INTERVAL: u64 = 600;
+/// Most entries of a cache.
+const MAX_ENTRIES: u64 = i32::MAX as u64;
+/// Most seconds after which caches are cleaned.
+const MAX_CLEAN_INTERVAL: u64 = u32::MAX as u64;
 /// Refcount blocks that must fit into memory at least.
 const MIN_REFCOUNT_BLOCKS: u64 = 4;
 
@@ -39,12 +45,13 @@ crate::options! {
         "lazy-refcounts" => lazy_refcounts: Option<bool>,
         /// Pass guests' discards to the file; by default if the node has discard=unmap.
         "pass-discard-request" => pass_discard_request: Option<bool>,
-        /// Give storage back that deleted snapshots used.
-        "pass-discard-snapshot" => pass_discard_snapshot: bool = "on",
-        /// Give storage back on other occasions.
-        "pass-discard-other" => pass_discard_other: bool = "off",
-        /// Keep discarded clusters allocated, so that the image does not become fragmented.
-        "discard-no-unref" => discard_no_unref: bool = "off",
+        /// Give storage back that deleted snapshots used; on by default.
+        "pass-discard-snapshot" => pass_discard_snapshot: Option<bool>,
+        /// Give storage back on other occasions; off by default.
+        "pass-discard-other" => pass_discard_other: Option<bool>,
+        /// Keep discarded clusters allocated, so that the image does not become fragmented; off by
+        /// default.
+        "discard-no-unref" => discard_no_unref: Option<bool>,
         /// Metadata that data writes are checked against, before the single switches.
         "overlap-check.template" => template: Option<OverlapCheck>,
         /// Check data writes against the header.
@@ -68,7 +75,7 @@ crate::options! {
         /// Encryption of the image, if it has to be the one named: aes or luks.
         "encrypt.format" => encrypt_format: Option<EncryptFormat>,
         /// ID of the secret with the passphrase.
-        "encrypt.key-secret" => encrypt_key_secret: Option<String>,
+        "encrypt.key-secret" => encrypt_key_secret: Option<String> [strong],
         /// Most iterations of a key derivation that are accepted from the header; 50 million unless
         /// the header can be trusted.
         "encrypt.max-iterations" => encrypt_max_iterations: Option<u64>,
@@ -82,8 +89,58 @@ crate::options! {
         "l2-cache-entry-size" => l2_cache_entry_size: Option<Size>,
         /// Memory for refcount blocks, at least 4 clusters.
         "refcount-cache-size" => refcount_cache_size: Option<Size>,
-        /// Seconds after which metadata that was not used leaves the memory; 0 keeps it.
-        "cache-clean-interval" => cache_clean_interval: u64 = "600",
+        /// Seconds after which metadata that was not used leaves the memory; 0 keeps it; 600 by
+        /// default.
+        "cache-clean-interval" => cache_clean_interval: Option<u64>,
+    }
+}
+
+impl Qcow2Options {
+    /// These options as changes of those in force, `old`.
+    pub(crate) fn over(mut self, old: &Qcow2Options) -> Result<Qcow2Options> {
+        let (new_template, new_total) =
+            (self.template.is_some() || self.overlap_check.is_some(), self.cache_size.is_some());
+        let whole_cache = |options: &Qcow2Options| {
+            options.cache_size.is_some()
+                && options.l2_cache_size.is_some()
+                && options.refcount_cache_size.is_some()
+        };
+        let new_cache = whole_cache(&self);
+        macro_rules! keep {
+            ($($option:ident),+) => { $(self.$option = self.$option.take().or(old.$option.clone());)+ };
+        }
+        for (name, differs) in [
+            ("encrypt.format", self.encrypt_format.is_some_and(|f| Some(f) != old.encrypt_format)),
+            (
+                "encrypt.key-secret",
+                self.encrypt_key_secret.is_some()
+                    && self.encrypt_key_secret != old.encrypt_key_secret,
+            ),
+            (
+                "encrypt.max-iterations",
+                self.encrypt_max_iterations.is_some_and(|n| Some(n) != old.encrypt_max_iterations),
+            ),
+        ] {
+            if differs {
+                return Err(conflict(name, "cannot change while the image is open"));
+            }
+        }
+        keep!(lazy_refcounts, pass_discard_request, pass_discard_snapshot, pass_discard_other);
+        keep!(discard_no_unref, l2_cache_entry_size, cache_clean_interval, cache_size);
+        keep!(encrypt_format, encrypt_key_secret, encrypt_max_iterations);
+        if !new_template {
+            // A new template is a new choice as a whole.
+            keep!(template, overlap_check, main_header, active_l1, active_l2, refcount_table);
+            keep!(refcount_block, snapshot_table, inactive_l1, inactive_l2, bitmap_directory);
+        }
+        if !new_total {
+            keep!(l2_cache_size, refcount_cache_size);
+        }
+        if whole_cache(&self) && !new_cache {
+            // Both parts are known now, so that the former total has nothing left to say.
+            self.cache_size = None;
+        }
+        Ok(self)
     }
 }
 
@@ -131,7 +188,7 @@ impl Tuning {
                 return Err(conflict("l2-cache-entry-size", problem));
             }
         };
-        if options.discard_no_unref && header.version < 3 {
+        if options.discard_no_unref == Some(true) && header.version < 3 {
             let problem = "needs an image of version 3 (compat=1.1)";
             return Err(conflict("discard-no-unref", problem));
         }
@@ -139,6 +196,15 @@ impl Tuning {
             return Err(conflict("lazy-refcounts", "needs an image of version 3 (compat=1.1)"));
         }
         let (l2, refcounts) = cache_sizes(options, header, &geometry)?;
+        if l2 / slice_size > MAX_ENTRIES {
+            return Err(conflict("l2-cache-size", "is too large"));
+        }
+        if refcounts / cluster_size > MAX_ENTRIES {
+            return Err(conflict("refcount-cache-size", "is too large"));
+        }
+        if options.cache_clean_interval.is_some_and(|seconds| seconds > MAX_CLEAN_INTERVAL) {
+            return Err(conflict("cache-clean-interval", "is too long"));
+        }
         let fits = |size: u64, unit: u64| usize::try_from(size / unit).unwrap_or(usize::MAX);
         Ok(Tuning {
             overlap_check: overlap_check(options)?,
@@ -147,10 +213,10 @@ impl Tuning {
             l2_slices: fits(l2, slice_size).max(2),
             lazy_refcounts: options.lazy_refcounts,
             pass_discard: options.pass_discard_request.unwrap_or(flags.unmap),
-            pass_discard_snapshot: options.pass_discard_snapshot,
-            pass_discard_other: options.pass_discard_other,
-            discard_no_unref: options.discard_no_unref,
-            clean_interval: Some(options.cache_clean_interval)
+            pass_discard_snapshot: options.pass_discard_snapshot.unwrap_or(true),
+            pass_discard_other: options.pass_discard_other.unwrap_or(false),
+            discard_no_unref: options.discard_no_unref.unwrap_or(false),
+            clean_interval: Some(options.cache_clean_interval.unwrap_or(DEFAULT_CLEAN_INTERVAL))
                 .filter(|&seconds| seconds > 0)
                 .map(Duration::from_secs),
         })

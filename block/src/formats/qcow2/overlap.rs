@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use bitflags::bitflags;
 use parking_lot::{Mutex, RwLock};
@@ -51,18 +52,19 @@ bitflags! {
     }
 }
 
+/// The names by which programs know the structures.
 impl fmt::Display for Structure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match *self {
-            Structure::HEADER => "the image header",
-            Structure::ACTIVE_L1 => "the active L1 table",
-            Structure::ACTIVE_L2 => "an active L2 table",
-            Structure::REFCOUNT_TABLE => "the refcount table",
-            Structure::REFCOUNT_BLOCK => "a refcount block",
-            Structure::SNAPSHOT_TABLE => "the snapshot table",
-            Structure::INACTIVE_L1 => "the L1 table of a snapshot",
-            Structure::INACTIVE_L2 => "an L2 table of a snapshot",
-            Structure::BITMAP_DIRECTORY => "the bitmap directory",
+            Structure::HEADER => "qcow2_header",
+            Structure::ACTIVE_L1 => "active L1 table",
+            Structure::ACTIVE_L2 => "active L2 table",
+            Structure::REFCOUNT_TABLE => "refcount table",
+            Structure::REFCOUNT_BLOCK => "refcount block",
+            Structure::SNAPSHOT_TABLE => "snapshot table",
+            Structure::INACTIVE_L1 => "inactive L1 table",
+            Structure::INACTIVE_L2 => "inactive L2 table",
+            Structure::BITMAP_DIRECTORY => "bitmap directory",
             _ => "metadata",
         })
     }
@@ -76,7 +78,8 @@ struct Area {
 
 /// Host ranges of metadata, by their first byte.
 pub(crate) struct MetadataMap {
-    checked: Structure,
+    /// The structures to know, as bits.
+    checked: AtomicU16,
     areas: RwLock<BTreeMap<u64, Area>>,
     /// The first two structures that were found to overlap.
     conflict: Mutex<Option<String>>,
@@ -85,17 +88,27 @@ pub(crate) struct MetadataMap {
 impl MetadataMap {
     /// An empty map that will know only the structures in `checked`.
     pub(crate) fn new(checked: Structure) -> MetadataMap {
+        let checked = AtomicU16::new(checked.bits());
         MetadataMap { checked, areas: RwLock::default(), conflict: Mutex::default() }
+    }
+
+    /// Lets the map know other structures, from when it is filled anew.
+    pub(crate) fn set_checked(&self, checked: Structure) {
+        self.checked.store(checked.bits(), Ordering::Relaxed);
+    }
+
+    fn checked(&self) -> Structure {
+        Structure::from_bits_truncate(self.checked.load(Ordering::Relaxed))
     }
 
     /// Whether any of `structures` is checked.
     pub(crate) fn checks(&self, structures: Structure) -> bool {
-        self.checked.intersects(structures)
+        self.checked().intersects(structures)
     }
 
     /// Adds the `len` bytes at `start`.
     pub(crate) fn add(&self, structure: Structure, start: u64, len: u64) {
-        if len == 0 || !self.checked.contains(structure) {
+        if len == 0 || !self.checked().contains(structure) {
             return;
         }
         let area = Area { end: start.saturating_add(len), structure };

@@ -31,7 +31,7 @@ impl Image {
         if buf.is_empty() {
             return Ok(());
         }
-        let size = self.geometry.cluster_size();
+        let size = self.geometry().cluster_size();
         let end = offset + buf.len() as u64;
         if !offset.is_multiple_of(size) || !(end.is_multiple_of(size) || end == self.size()) {
             return Err(self.unsupported("only whole clusters can be written compressed"));
@@ -47,8 +47,8 @@ impl Image {
         self.balance().await
     }
 
-    async fn write_compressed_cluster(&self, guest: u64, data: IoBuf) -> Result<()> {
-        let size = self.geometry.cluster_size();
+    async fn write_compressed_cluster(self: &Arc<Image>, guest: u64, data: IoBuf) -> Result<()> {
+        let size = self.geometry().cluster_size();
         let cluster = if data.len() as u64 == size {
             data.clone()
         } else {
@@ -64,9 +64,9 @@ impl Image {
         let old = self.cluster(&slice, guest).await?;
         let len = packed.len() as u64;
         let (offset, clusters) = self.allocate_bytes(len).await?;
-        let run = HostRun { offset: self.geometry.cluster_start(offset), clusters, fresh: false };
+        let run = HostRun { offset: self.geometry().cluster_start(offset), clusters, fresh: false };
         let allocation = Allocation::new(self, run);
-        let checked = self.check_overlap(offset, len).await;
+        let checked = self.check_data(offset, len).await;
         self.file.event(Event::WriteCompressed).await;
         let written = match checked {
             Ok(()) => self.file.write(offset, packed, WriteFlags::empty()).await,
@@ -75,8 +75,9 @@ impl Image {
         if let Err(error) = written {
             return Err(allocation.give_up(error).await);
         }
+        self.file.event(Event::L2UpdateCompressed).await;
         let new = Cluster::Compressed(Compressed { offset, len });
-        self.l2.update(&slice, [(self.slice_index(guest), new.encode(&self.geometry))]);
+        self.l2.update(&slice, [(self.slice_index(guest), new.encode(&self.geometry()))]);
         allocation.commit();
         if old != Cluster::Standard(Standard::default()) {
             self.unreference(old, FreedKind::Other);

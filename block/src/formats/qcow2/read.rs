@@ -93,7 +93,7 @@ impl Image {
         guest: u64,
         mut buf: IoBufMut,
     ) -> Result<IoBufMut> {
-        let size = self.geometry.cluster_size().as_usize();
+        let size = self.geometry().cluster_size().as_usize();
         if buf.len() == size {
             if let Some(cluster) = self.decompressed.get(data.offset) {
                 buf.copy_from_slice(&cluster);
@@ -108,7 +108,7 @@ impl Image {
                 Ok(cluster.freeze())
             })
             .await;
-        let start = self.geometry.in_cluster(guest).as_usize();
+        let start = self.geometry().in_cluster(guest).as_usize();
         let part = cluster?.slice(start..start + buf.len());
         buf.copy_from_slice(&part);
         Ok(buf)

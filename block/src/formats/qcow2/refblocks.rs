@@ -26,6 +26,8 @@ struct Block {
     /// Captures of the block that are being written.
     writing: u32,
     recent: bool,
+    /// It was never written.
+    created: bool,
 }
 
 impl Block {
@@ -49,6 +51,8 @@ pub(crate) struct CapturedBlock {
     pub(crate) offset: u64,
     /// Content.
     pub(crate) bytes: IoBuf,
+    /// The disk does not have the block yet.
+    pub(crate) created: bool,
 }
 
 /// Changes of the refcount table that are to be written after the blocks they refer to.
@@ -151,6 +155,11 @@ impl RefBlocks {
             .filter_map(move |&raw| decode_reftable(raw, &geometry).ok().flatten())
     }
 
+    /// Fails as long as the table was not read.
+    pub(crate) fn require_table(&self) -> Result<(), Unavailable> {
+        self.table.as_ref().map(|_| ()).ok_or(Unavailable::Table)
+    }
+
     /// Blocks that the table has room for; 0 before it is read.
     pub(crate) fn table_len(&self) -> u64 {
         self.table.as_ref().map_or(0, |table| table.len() as u64)
@@ -198,7 +207,9 @@ impl RefBlocks {
 
     fn add_block(&mut self, index: u64, bytes: Vec<u8>, dirty: Option<Range<usize>>) {
         self.dirty += usize::from(dirty.is_some());
-        let block = Block { bytes, dirty, writing: 0, recent: true };
+        // What is dirty from the beginning was never on disk.
+        let created = dirty.is_some();
+        let block = Block { bytes, dirty, writing: 0, recent: true, created };
         if self.blocks.insert(index, block).is_none() {
             self.hand.push_back(index);
         }
@@ -341,7 +352,8 @@ impl RefBlocks {
                 block.writing += 1;
                 let (start, offset) = (dirty.start, place + dirty.start as u64);
                 let bytes = IoBuf::copy_of(block.bytes.get(dirty)?);
-                Some(CapturedBlock { index, start, offset, bytes })
+                let created = std::mem::take(&mut block.created);
+                Some(CapturedBlock { index, start, offset, bytes, created })
             })
             .collect();
         blocks.sort_unstable_by_key(|block| block.offset);
@@ -373,6 +385,7 @@ impl RefBlocks {
                 if !written {
                     let range = captured.start..captured.start + captured.bytes.len();
                     self.dirty += usize::from(block.touch(range));
+                    block.created |= captured.created;
                 }
             }
         }

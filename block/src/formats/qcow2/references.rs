@@ -31,6 +31,7 @@ struct Run {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table {
     pub(super) index: usize,
+    /// Host offset.
     pub(super) offset: u64,
 }
 
@@ -38,7 +39,7 @@ impl Image {
     /// The entries of an L1 table.
     pub(super) async fn read_l1_table(&self, offset: u64, entries: u32) -> Result<Vec<u64>> {
         let len = u64::from(entries) * 8;
-        if len > MAX_L1_BYTES || self.geometry.in_cluster(offset) != 0 {
+        if len > MAX_L1_BYTES || self.geometry().in_cluster(offset) != 0 {
             let detail = format!("the L1 table at {offset:#x} with {entries} entries is not valid");
             return Err(Error::corrupt(&*self.label, detail));
         }
@@ -65,14 +66,14 @@ impl Image {
 
     /// The L2 tables that `l1` leads to.
     pub(super) fn tables(&self, l1: &[u64]) -> Result<Vec<Table>> {
-        let file_end = self.file.size().next_multiple_of(self.geometry.cluster_size());
+        let file_end = self.file.size().next_multiple_of(self.geometry().cluster_size());
         let broken = |index: usize, problem: &str| {
             let detail = format!("entry {index} of an L1 table {problem}");
             Error::corrupt(&*self.label, detail)
         };
         let mut tables = Vec::new();
         for (index, &raw) in l1.iter().enumerate() {
-            let entry = L1Entry::decode(raw, &self.geometry)
+            let entry = L1Entry::decode(raw, &self.geometry())
                 .map_err(|error| broken(index, &format!("is not valid: {error}")))?;
             let Some(offset) = entry.table else { continue };
             if offset >= file_end {
@@ -89,30 +90,16 @@ impl Image {
         Ok(tables)
     }
 
-    /// Whether any L2 entry below `l1` is as `wanted` says.
-    pub(super) async fn tree_has(
-        &self,
-        l1: &[u64],
-        wanted: impl Fn(&RawEntry) -> bool,
-    ) -> Result<bool> {
-        for table in self.tables(l1)? {
-            if self.read_l2_table(table.offset).await?.iter().any(&wanted) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     pub(super) async fn read_l2_table(&self, offset: u64) -> Result<Vec<RawEntry>> {
-        let bytes = table_io::read(&self.file, offset, self.geometry.cluster_size()).await?;
-        Ok(table_io::raw_entries(&bytes, self.geometry.extended_l2).collect())
+        let bytes = table_io::read(&self.file, offset, self.geometry().cluster_size()).await?;
+        Ok(table_io::raw_entries(&bytes, self.geometry().extended_l2).collect())
     }
 
     pub(super) async fn write_l2_table(&self, offset: u64, entries: &[RawEntry]) -> Result<()> {
-        let mut bytes = Vec::with_capacity(self.geometry.cluster_size().as_usize());
+        let mut bytes = Vec::with_capacity(self.geometry().cluster_size().as_usize());
         for entry in entries {
             bytes.extend(entry.descriptor.to_be_bytes());
-            if self.geometry.extended_l2 {
+            if self.geometry().extended_l2 {
                 bytes.extend(entry.bitmap.to_be_bytes());
             }
         }
@@ -120,7 +107,7 @@ impl Image {
     }
 
     pub(super) fn decode_entry(&self, table: u64, raw: RawEntry) -> Result<Cluster> {
-        Cluster::decode(raw, &self.geometry).map_err(|error: EntryError| {
+        Cluster::decode(raw, &self.geometry()).map_err(|error: EntryError| {
             Error::corrupt(&*self.label, format!("in the L2 table at {table:#x}, {error}"))
         })
     }
@@ -131,13 +118,13 @@ impl Image {
         let mut runs = vec![Run { offset: table, clusters: 1 }];
         for &raw in entries.iter().filter(|raw| raw.descriptor != 0) {
             let (offset, clusters) = match self.decode_entry(table, raw)? {
-                Cluster::Compressed(data) => data.host_clusters(&self.geometry),
+                Cluster::Compressed(data) => data.host_clusters(&self.geometry()),
                 Cluster::Standard(Standard { host: Some(host), .. }) => (host, 1),
                 Cluster::Standard(_) => continue,
             };
             match runs.last_mut() {
                 Some(last)
-                    if last.offset + (last.clusters << self.geometry.cluster_bits) == offset =>
+                    if last.offset + (last.clusters << self.geometry().cluster_bits) == offset =>
                 {
                     last.clusters += clusters;
                 }
@@ -181,6 +168,11 @@ impl Image {
 
     /// Adds a reference to all of `runs`, or to none if that fails.
     async fn share_runs(&self, runs: &[Run]) -> Result<()> {
+        let file_end = self.file.size().next_multiple_of(self.geometry().cluster_size());
+        if let Some(run) = runs.iter().find(|run| run.offset >= file_end) {
+            let detail = format!("data at {:#x} lies beyond the end of the file", run.offset);
+            return Err(Error::corrupt(&*self.label, detail));
+        }
         let mut done = 0;
         let shared = self
             .with_allocator(|alloc| {
@@ -215,7 +207,7 @@ impl Image {
     }
 
     async fn drop_tables(self: &Arc<Image>, tables: &[Table], discard: bool) -> Result<()> {
-        let cluster_size = self.geometry.cluster_size();
+        let cluster_size = self.geometry().cluster_size();
         for table in tables {
             let entries = self.read_l2_table(table.offset).await?;
             let mut freed: Vec<Run> = Vec::new();
@@ -246,7 +238,7 @@ impl Image {
             if self.refresh_entries(table.offset, &mut entries).await? {
                 self.write_l2_table(table.offset, &entries).await?;
             }
-            let cluster = table.offset >> self.geometry.cluster_bits;
+            let cluster = table.offset >> self.geometry().cluster_bits;
             let copied = self.with_allocator(|alloc| Ok(alloc.refs.get(cluster)?)).await? == 1;
             let entry = L1Entry { table: Some(table.offset), copied }.encode();
             if let Some(raw) = l1.get_mut(table.index).filter(|raw| **raw != entry) {
@@ -263,7 +255,7 @@ impl Image {
             if let Cluster::Standard(Standard { host: Some(host), copied, .. }) =
                 self.decode_entry(table, raw)?
             {
-                hosts.push((index, host >> self.geometry.cluster_bits, copied));
+                hosts.push((index, host >> self.geometry().cluster_bits, copied));
             }
         }
         let mut done = 0;

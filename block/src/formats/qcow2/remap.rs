@@ -45,10 +45,10 @@ impl Image {
         self.mark_dirty(offset..offset + len);
         let unmap = flags.contains(WriteFlags::MAY_UNMAP);
         let end = offset + len;
-        let size = self.geometry.subcluster_size();
+        let size = self.geometry().subcluster_size();
         let aligned =
             offset.is_multiple_of(size) && (end.is_multiple_of(size) || end == self.size());
-        if !self.geometry.zero_flag && (self.backing.is_some() || !unmap || !aligned) {
+        if !self.geometry().zero_flag && (self.backing.is_some() || !unmap || !aligned) {
             return Err(self.unsupported("images of version 2 cannot mark clusters as zero"));
         }
         if !aligned && offset / size != (end - 1) / size {
@@ -58,7 +58,8 @@ impl Image {
             let pass = flags & (WriteFlags::MAY_UNMAP | WriteFlags::FUA);
             self.data().write_zeroes(offset, len, pass).await?;
         }
-        let change = if self.geometry.zero_flag { Change::Zero { unmap } } else { Change::Discard };
+        let change =
+            if self.geometry().zero_flag { Change::Zero { unmap } } else { Change::Discard };
         self.remap(offset, end, change).await?;
         if flags.contains(WriteFlags::FUA) {
             self.write_back().await?;
@@ -71,13 +72,13 @@ impl Image {
     pub(super) async fn discard(self: &Arc<Image>, offset: u64, len: u64) -> Result<()> {
         self.begin_write().await?;
         self.mark_dirty(offset..offset + len);
-        if !self.geometry.zero_flag && self.backing.is_some() {
+        if !self.geometry().zero_flag && self.backing.is_some() {
             return Err(self.unsupported("a discard would bring back old data of the backing file"));
         }
         let start = self.cluster_end(offset);
         let end = match offset + len {
             end if end == self.size() => end,
-            end => self.geometry.cluster_start(end),
+            end => self.geometry().cluster_start(end),
         };
         if start >= end {
             return Ok(());
@@ -101,12 +102,12 @@ impl Image {
             let next = end.min(self.slice_end(at));
             let locked = self
                 .ranges
-                .begin(self.geometry.cluster_start(at)..self.cluster_end(next), true)
+                .begin(self.geometry().cluster_start(at)..self.cluster_end(next), true)
                 .await;
             if self.l1_entry(at).await?.table.is_none() && self.is_void(change) {
                 // Nothing is mapped there, and that is as good.
                 drop(locked);
-                let coverage = self.geometry.l2_coverage();
+                let coverage = self.geometry().l2_coverage();
                 at = (at / coverage + 1).saturating_mul(coverage);
                 continue;
             }
@@ -141,7 +142,7 @@ impl Image {
         let mut result = Ok(());
         let mut at = start;
         while at < end {
-            let next = end.min(self.geometry.cluster_start(at) + self.geometry.cluster_size());
+            let next = end.min(self.geometry().cluster_start(at) + self.geometry().cluster_size());
             let old = self.cluster(slice, at).await?;
             let new = match self.changed(old, at, next, change) {
                 Ok(new) => new,
@@ -151,7 +152,7 @@ impl Image {
                 }
             };
             if new != old {
-                changed.push((self.slice_index(at), new.encode(&self.geometry)));
+                changed.push((self.slice_index(at), new.encode(&self.geometry())));
                 match (host_of(old), host_of(new)) {
                     (Some(_), None) => removed.push(old),
                     // Kept, but nothing in it is needed by us, nor by a snapshot.
@@ -179,14 +180,14 @@ impl Image {
 
     /// What the entry of a cluster says after `change` of the guest bytes from `from` to `to` in it.
     fn changed(&self, old: Cluster, from: u64, to: u64, change: Change) -> Result<Cluster> {
-        let geometry = &self.geometry;
+        let geometry = &self.geometry();
         let all = geometry.all_subclusters();
         let empty = Standard::default();
         let zeroes = Standard { zero: all, ..empty };
         let is_compressed = matches!(old, Cluster::Compressed(_));
         let host = host_of(old);
         // A raw data file has its storage anyway.
-        let keep = (self.tuning.discard_no_unref && !is_compressed) || self.has_raw_data_file();
+        let keep = (self.tuning().discard_no_unref && !is_compressed) || self.has_raw_data_file();
         let emptied = |zero| match old {
             Cluster::Standard(s) => Standard { allocated: 0, zero, ..s },
             Cluster::Compressed(_) => Standard { zero, ..empty },
@@ -217,7 +218,7 @@ impl Image {
 
     /// Zeroes part of a cluster: whole subclusters, or a part of one whose rest is zero.
     fn zero_part(&self, old: Standard, from: u64, to: u64) -> Result<Standard> {
-        let size = self.geometry.subcluster_size();
+        let size = self.geometry().subcluster_size();
         let mask = self.subclusters_between(from, to);
         let aligned = from.is_multiple_of(size) && (to.is_multiple_of(size) || to == self.size());
         let unallocated_zero = match &self.backing {
@@ -238,7 +239,7 @@ impl Image {
             if let Some(host) = host_of(old) {
                 self.give_back(host).await;
             }
-        } else if is_exclusive(old) && self.tuning.pass_discard {
+        } else if is_exclusive(old) && self.tuning().pass_discard {
             self.unreference(old, FreedKind::Discarded);
         } else {
             self.unreference(old, FreedKind::Other);
@@ -247,9 +248,9 @@ impl Image {
 
     /// Gives the storage of a cluster back that stays mapped, or that needs no reference.
     async fn give_back(&self, host: u64) {
-        if self.tuning.pass_discard && !self.has_raw_data_file() {
+        if self.tuning().pass_discard && !self.has_raw_data_file() {
             // Advice: the entry says already that nothing is there.
-            let _ = self.data().discard(host, self.geometry.cluster_size()).await;
+            let _ = self.data().discard(host, self.geometry().cluster_size()).await;
         }
     }
 }

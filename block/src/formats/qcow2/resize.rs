@@ -11,6 +11,7 @@ use super::entry::{Cluster, L1Entry, Standard};
 use super::header::{L1_FIELDS, MAX_L1_BYTES, SIZE_FIELD};
 use super::image::Image;
 use super::l1::L1Table;
+use super::map::{MAX_RUNS, Place, Run};
 use super::overlap::Structure;
 use super::pending::{Freed, FreedKind};
 use super::remap::Change;
@@ -65,7 +66,7 @@ impl Image {
         if !size.is_multiple_of(SECTOR) {
             return Err(self.unsupported("the size must be a multiple of 512 bytes"));
         }
-        if i64::try_from(size).is_err() || self.geometry.l1_entries(size) * 8 > MAX_L1_BYTES {
+        if i64::try_from(size).is_err() || self.geometry().l1_entries(size) * 8 > MAX_L1_BYTES {
             let source = std::io::Error::from_raw_os_error(libc::EFBIG);
             return Err(Error::os(Op::Resize, self.label.clone(), None, source));
         }
@@ -78,7 +79,7 @@ impl Image {
 
     /// The end of the cluster that holds the last byte before `offset`.
     fn whole_clusters(&self, offset: u64) -> u64 {
-        self.geometry.clusters(offset) << self.geometry.cluster_bits
+        self.geometry().clusters(offset) << self.geometry().cluster_bits
     }
 
     /// Stores the size durably, with everything before it.
@@ -109,7 +110,7 @@ impl Image {
 
     /// Moves the active L1 table to a place where it can cover `size` guest bytes.
     pub(super) async fn grow_l1_table(self: &Arc<Image>, size: u64) -> Result<()> {
-        let entries = self.geometry.l1_entries(size);
+        let entries = self.geometry().l1_entries(size);
         let old = self.l1.load_full();
         if entries <= old.entries() {
             return Ok(());
@@ -119,14 +120,14 @@ impl Image {
         // Keeps every other change of the mapping away: once written back, the table on disk is the
         // same as the one in memory.
         let _locked = self.ranges.begin(0..u64::MAX, true).await;
-        let clusters = self.geometry.clusters(entries * 8);
+        let clusters = self.geometry().clusters(entries * 8);
         self.file.event(Event::L1GrowAllocTable).await;
-        let new = self.allocate_contiguous(clusters).await?;
+        let new = self.allocate_contiguous(clusters, "L1 table").await?;
         self.write_back().await?;
         self.file.event(Event::L1GrowWriteTable).await;
         let copied = async {
             let (old_bytes, new_bytes) =
-                (old.entries() * 8, clusters << self.geometry.cluster_bits);
+                (old.entries() * 8, clusters << self.geometry().cluster_bits);
             let mut at = 0;
             while at < old_bytes {
                 let len = (old_bytes - at).min(PIECE);
@@ -151,7 +152,7 @@ impl Image {
         self.l1.store(Arc::new(L1Table::new(new.offset, stored_entries)));
         self.metadata.remove(Structure::ACTIVE_L1, old.offset());
         self.metadata.add(Structure::ACTIVE_L1, new.offset, entries * 8);
-        let clusters = self.geometry.clusters(old.entries() * 8);
+        let clusters = self.geometry().clusters(old.entries() * 8);
         if clusters > 0 {
             self.pending.push(Freed { offset: old.offset(), clusters, kind: FreedKind::Other });
         }
@@ -167,17 +168,31 @@ impl Image {
             Prealloc::Off if self.has_raw_data_file() => Prealloc::Metadata,
             other => other,
         };
+        if prealloc != Prealloc::Off {
+            let bare = new > old && self.has_bare_tail(old).await?;
+            let start = if bare { self.geometry().cluster_start(old) } else { old_end };
+            self.preallocate(start, new, prealloc).await?;
+        }
         if new <= old_end {
             return Ok(());
-        }
-        if prealloc != Prealloc::Off {
-            self.preallocate(old_end, new, prealloc).await?;
         }
         let backing_shows = self.backing.as_ref().is_some_and(|backing| backing.size() > old_end);
         if backing_shows || (how.zero_new && self.data_file.is_some()) {
             self.zero_new_part(old_end, new).await?;
         }
         Ok(())
+    }
+
+    /// Whether the cluster in which the disk ends has no storage, and would show nothing but zeroes if
+    /// it got some.
+    async fn has_bare_tail(self: &Arc<Image>, end: u64) -> Result<bool> {
+        let start = self.geometry().cluster_start(end);
+        if start == end || self.backing.as_ref().is_some_and(|backing| backing.size() > start) {
+            return Ok(false);
+        }
+        let _inside = self.epochs.enter();
+        let runs = self.map(start, 1, MAX_RUNS).await?;
+        Ok(matches!(runs[..], [Run { place: Place::Unallocated { host: None }, .. }, ..]))
     }
 
     /// The last cluster before the old end may hold anything behind it.
@@ -192,7 +207,7 @@ impl Image {
         if self.has_raw_data_file() {
             self.data().write_zeroes(from, to - from, WriteFlags::empty()).await?;
         }
-        if self.geometry.zero_flag {
+        if self.geometry().zero_flag {
             let end = self.whole_clusters(to);
             return self.remap(from, end, Change::Zero { unmap: false }).await;
         }
@@ -231,7 +246,7 @@ impl Image {
         let end = self.whole_clusters(end);
         let mut at = start;
         while at < end {
-            let coverage = self.geometry.l2_coverage();
+            let coverage = self.geometry().l2_coverage();
             let next = end.min((at / coverage + 1).saturating_mul(coverage));
             let locked = self.ranges.begin(at..next, true).await;
             // An L2 table comes before the data that it maps.
@@ -255,10 +270,10 @@ impl Image {
         len: u64,
         prealloc: Prealloc,
     ) -> Result<u64> {
-        let cluster_bits = self.geometry.cluster_bits;
+        let cluster_bits = self.geometry().cluster_bits;
         self.begin_allocation().await?;
         self.with_allocator(|alloc| alloc.cover(len >> cluster_bits)).await?;
-        let run = self.allocate(len >> cluster_bits).await?;
+        let run = self.allocate(len >> cluster_bits, "data cluster").await?;
         let len = run.clusters << cluster_bits;
         let filled = async {
             let file_end = self.file.size();
@@ -287,21 +302,21 @@ impl Image {
 
     /// Makes guest bytes refer to the storage at `host`.
     async fn map_storage(self: &Arc<Image>, guest: u64, host: u64, len: u64) -> Result<()> {
-        let cluster_size = self.geometry.cluster_size();
+        let cluster_size = self.geometry().cluster_size();
         let mut done = 0;
         while done < len {
             let at = guest + done;
             let slice = self.writable_slice(at).await?;
             let here = (self.slice_end(at) - at).min(len - done);
-            let entries = (0..here >> self.geometry.cluster_bits).map(|n| {
+            let entries = (0..here >> self.geometry().cluster_bits).map(|n| {
                 let entry = Cluster::Standard(Standard {
                     host: Some(host + done + n * cluster_size),
                     copied: true,
                     // Subclusters get their data when they are written.
-                    allocated: u32::from(!self.geometry.extended_l2),
+                    allocated: u32::from(!self.geometry().extended_l2),
                     zero: 0,
                 });
-                (self.slice_index(at + n * cluster_size), entry.encode(&self.geometry))
+                (self.slice_index(at + n * cluster_size), entry.encode(&self.geometry()))
             });
             self.l2.update(&slice, entries);
             done += here;
@@ -316,6 +331,7 @@ impl Image {
         }
         let _alone = self.size_changes.lock().await;
         self.begin_write().await?;
+        self.file.event(Event::EmptyImagePrepare).await;
         self.give_up_beyond(0, self.size()).await
     }
 
@@ -326,9 +342,12 @@ impl Image {
         if start < end {
             self.remap(start, end, Change::Forget).await?;
         }
-        self.drop_l2_tables(self.geometry.l1_entries(new), self.geometry.l1_entries(old)).await?;
+        self.file.event(Event::L1ShrinkWriteTable).await;
+        self.drop_l2_tables(self.geometry().l1_entries(new), self.geometry().l1_entries(old))
+            .await?;
         // The first round removes the references from the disk, the second one counts them off.
         self.write_back().await?;
+        self.file.event(Event::L1ShrinkFreeL2Clusters).await;
         self.write_back().await?;
         self.barrier().await?;
         self.cut_file().await
@@ -336,8 +355,8 @@ impl Image {
 
     /// Removes the L2 tables of the L1 entries from `first` to `end`, which map nothing any more.
     async fn drop_l2_tables(self: &Arc<Image>, first: u64, end: u64) -> Result<()> {
-        let cluster_size = self.geometry.cluster_size();
-        let coverage = self.geometry.l2_coverage();
+        let cluster_size = self.geometry().cluster_size();
+        let coverage = self.geometry().l2_coverage();
         for index in first..end {
             let start = index * coverage;
             let _locked = self.ranges.begin(start..start.saturating_add(coverage), true).await;
@@ -379,7 +398,7 @@ impl Image {
         let _locked = self.ranges.begin(0..u64::MAX, true).await;
         self.drop_empty_refblocks().await?;
         let length = self.file.size();
-        let mut clusters = self.geometry.clusters(length);
+        let mut clusters = self.geometry().clusters(length);
         self.with_allocator(|alloc| {
             while clusters > 0 && alloc.refs.get(clusters - 1)? == 0 {
                 clusters -= 1;
@@ -387,7 +406,7 @@ impl Image {
             Ok(())
         })
         .await?;
-        let end = clusters << self.geometry.cluster_bits;
+        let end = clusters << self.geometry().cluster_bits;
         if end < length {
             self.file.resize(end, Resize::default()).await?;
         }

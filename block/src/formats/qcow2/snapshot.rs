@@ -1,6 +1,6 @@
 //! The table of internal snapshots (qcow2 specification, "Snapshots").
 
-use super::header::Header;
+use super::header::{Header, MAX_SNAPSHOTS};
 use super::table_io::Sequential;
 use crate::driver::SnapshotInfo;
 use crate::error::{Error, Result};
@@ -49,8 +49,23 @@ pub(crate) struct SnapshotTable {
     pub(crate) snapshots: Vec<Snapshot>,
     /// Length in bytes of what is stored.
     pub(crate) bytes: u64,
-    /// What is wrong, as far as it did not prevent reading the table; one line for each finding.
-    pub(crate) flaws: Vec<String>,
+    /// Entries that version 3 does not allow so: they lack the disk size. By their position.
+    pub(crate) incomplete: Vec<usize>,
+    /// Entries whose extra data was cut: position and stored length in bytes.
+    pub(crate) cut: Vec<(usize, u32)>,
+    /// Entries at the end that were left out.
+    pub(crate) overhang: u32,
+    /// They were left out since the table takes too much space, not since they are too many.
+    pub(crate) too_big: bool,
+}
+
+/// What to do about tables beyond the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Oversize {
+    /// Fail.
+    Refuse,
+    /// Read only as much as the limits allow.
+    Cut,
 }
 
 impl SnapshotTable {
@@ -139,47 +154,79 @@ impl Snapshot {
         out.resize(out.len().next_multiple_of(8), 0);
     }
 
-    fn label(&self) -> String {
+    /// What messages call it.
+    pub(crate) fn label(&self) -> String {
         let SnapshotInfo { id, name, .. } = self.describe();
         format!("{} ({})", id.escape_debug(), name.escape_debug())
     }
 }
 
-/// Text as it is, but for bytes that are not Unicode.
-fn text(bytes: Vec<u8>) -> String {
+/// Text as it is, but for bytes that are not Unicode, and only up to the first zero byte: where it was
+/// written, text ends there.
+fn text(mut bytes: Vec<u8>) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    bytes.truncate(end);
     String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Reads the snapshot table that `header` names. `label` is what messages call the image.
-pub(crate) async fn read_table(file: &Edge, header: &Header, label: &str) -> Result<SnapshotTable> {
+pub(crate) async fn read_table(
+    file: &Edge,
+    header: &Header,
+    label: &str,
+    oversize: Oversize,
+) -> Result<SnapshotTable> {
+    let excess = |detail: String, excess: String| {
+        Err(Error::Excess { node: label.to_owned(), detail, excess })
+    };
     let start = header.snapshots_offset;
-    let end = start.saturating_add(MAX_TABLE);
-    let mut input = Sequential::new(file, start, end);
+    // The limit is on what is kept of the table, not on what it takes in the file.
+    let mut input = Sequential::new(file, start, u64::MAX);
     let mut table = SnapshotTable::default();
-    for number in 0..header.snapshot_count {
-        let Some(snapshot) = read_entry(&mut input, &mut table.flaws).await? else {
-            let detail = format!("the snapshot table is longer than 64 MiB at entry {number}");
-            return Err(Error::corrupt(label, detail));
+    let mut kept = 0;
+    let count = header.snapshot_count.min(MAX_SNAPSHOTS);
+    if count < header.snapshot_count && oversize == Oversize::Refuse {
+        let over = header.snapshot_count - count;
+        let detail = format!("{} internal snapshots", header.snapshot_count);
+        return excess(detail, format!("all {over} overhanging snapshots"));
+    }
+    for number in 0..count {
+        let Some((snapshot, extra_len, size)) = read_entry(&mut input, MAX_TABLE - kept).await?
+        else {
+            table.overhang = count - number;
+            table.too_big = true;
+            break;
         };
-        if header.version >= 3 && snapshot.extra.len() < REQUIRED_EXTRA {
-            table.flaws.push(format!(
-                "ERROR snapshot {}: the entry lacks the disk size",
-                snapshot.label()
-            ));
+        let position = table.snapshots.len();
+        if extra_len > MAX_EXTRA {
+            if oversize == Oversize::Refuse {
+                let detail = format!(
+                    "{extra_len} bytes of extra data in entry {number} of the snapshot table"
+                );
+                return excess(detail, "this extra metadata".to_owned());
+            }
+            table.cut.push((position, extra_len));
         }
+        if header.version >= 3 && snapshot.extra.len() < REQUIRED_EXTRA {
+            table.incomplete.push(position);
+        }
+        kept += size;
         table.snapshots.push(snapshot);
         table.bytes = input.position() - start;
     }
+    if table.overhang > 0 && oversize == Oversize::Refuse {
+        let detail = "a snapshot table of more than 64 MiB".to_owned();
+        return excess(detail, format!("all {} overhanging snapshots", table.overhang));
+    }
+    table.overhang += header.snapshot_count - count;
     Ok(table)
 }
 
-/// `None` if the table grows too long.
-async fn read_entry(
-    input: &mut Sequential<'_>,
-    flaws: &mut Vec<String>,
-) -> Result<Option<Snapshot>> {
-    let start = input.position();
+/// Reads an entry: returns it with its extra data cut to what is allowed, the length of that data as
+/// stored, and the bytes that the entry takes without what was cut. `None` if these are more than
+/// `room`.
+async fn read_entry(input: &mut Sequential<'_>, room: u64) -> Result<Option<(Snapshot, u32, u64)>> {
     let Some(fixed) = input.take(FIXED).await? else { return Ok(None) };
     let id_len = usize::from(u16::from_be_bytes(be(fixed, 12)));
     let name_len = usize::from(u16::from_be_bytes(be(fixed, 14)));
@@ -194,6 +241,11 @@ async fn read_entry(
         ..Snapshot::default()
     };
     let kept = extra_len.min(MAX_EXTRA);
+    let length = |extra: u32| (FIXED + id_len + name_len) as u64 + u64::from(extra);
+    let size = length(kept).next_multiple_of(8);
+    if size > room {
+        return Ok(None);
+    }
     let Some(extra) = input.take(kept.as_usize()).await? else { return Ok(None) };
     snapshot.extra = extra.to_vec();
     if input.skip(u64::from(extra_len - kept)).is_none() {
@@ -205,12 +257,7 @@ async fn read_entry(
     let Some(text) = input.take(id_len + name_len).await? else { return Ok(None) };
     let (id, name) = text.split_at(id_len.min(text.len()));
     (snapshot.id, snapshot.name) = (id.to_vec(), name.to_vec());
-    if extra_len > MAX_EXTRA {
-        flaws.push(format!(
-            "ERROR snapshot {}: {extra_len} bytes of extra data are more than 1024",
-            snapshot.label()
-        ));
-    }
-    let length = input.position() - start;
-    Ok(input.skip(length.next_multiple_of(8) - length).map(|()| snapshot))
+    let stored = length(extra_len);
+    let padding = stored.next_multiple_of(8) - stored;
+    Ok(input.skip(padding).map(|()| (snapshot, extra_len, size)))
 }

@@ -21,11 +21,12 @@ use super::header::{MAX_L1_BYTES, MAX_SNAPSHOTS, SNAPSHOTS_FIELDS};
 use super::image::Image;
 use super::l1::L1Table;
 use super::remap::Change;
-use super::snapshot::{self, MAX_TABLE, Snapshot, SnapshotTable};
+use super::snapshot::{self, MAX_TABLE, Oversize, Snapshot, SnapshotTable};
 use super::table_io;
 use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::{SnapshotInfo, WriteFlags};
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::num::AsUsize;
 use crate::snapshot::{NewSnapshot, SnapshotKey};
 
@@ -111,11 +112,11 @@ impl Image {
 
     pub(super) async fn read_snapshots(&self) -> Result<SnapshotTable> {
         let header = self.header.lock().clone();
-        snapshot::read_table(&self.file, &header, &self.label).await
+        snapshot::read_table(&self.file, &header, &self.label, Oversize::Refuse).await
     }
 
     fn refuse_snapshots(&self) -> Result<()> {
-        if self.geometry.external_data {
+        if self.geometry().external_data {
             return Err(self.unsupported(
                 "an image with an external data file cannot have internal snapshots",
             ));
@@ -139,8 +140,8 @@ impl Image {
         let bytes = new.serialise(self.size());
         let mut place = 0;
         if !bytes.is_empty() {
-            let clusters = self.geometry.clusters(bytes.len() as u64);
-            place = self.allocate_contiguous(clusters).await?.offset;
+            let clusters = self.geometry().clusters(bytes.len() as u64);
+            place = self.allocate_contiguous(clusters, "snapshot table").await?.offset;
             table_io::write(&self.file, place, &bytes).await?;
         }
         self.settle().await?;
@@ -155,7 +156,7 @@ impl Image {
         .await?;
         self.file.flush().await?;
         if old.bytes > 0 {
-            self.release_now(former, self.geometry.clusters(old.bytes)).await?;
+            self.release_now(former, self.geometry().clusters(old.bytes)).await?;
         }
         Ok(())
     }
@@ -228,16 +229,16 @@ impl Image {
         if l1.is_empty() {
             return Ok(0);
         }
-        let clusters = self.geometry.clusters(l1.len() as u64 * 8);
-        let run = self.allocate_contiguous(clusters).await?;
+        let clusters = self.geometry().clusters(l1.len() as u64 * 8);
+        let run = self.allocate_contiguous(clusters, "L1 table").await?;
         let mut padded = l1.to_vec();
-        padded.resize((clusters << self.geometry.cluster_bits).as_usize() / 8, 0);
+        padded.resize((clusters << self.geometry().cluster_bits).as_usize() / 8, 0);
         self.write_l1_table(run.offset, &padded).await?;
         Ok(run.offset)
     }
 
     async fn drop_l1_table(&self, offset: u64, entries: u32) -> Result<()> {
-        match self.geometry.clusters(u64::from(entries) * 8) {
+        match self.geometry().clusters(u64::from(entries) * 8) {
             0 => Ok(()),
             clusters => self.release_now(offset, clusters).await,
         }
@@ -255,11 +256,15 @@ impl Image {
         // Any part of the disk may change.
         self.mark_dirty(0..u64::MAX);
         self.change_alone(async |image| {
-            let mut l1 = image.read_l1_table(snapshot.l1_offset, snapshot.l1_entries).await?;
+            let read = image.read_l1_table(snapshot.l1_offset, snapshot.l1_entries).await;
+            let mut l1 = match read {
+                Ok(l1) => l1,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
             if let Err(refusal) = image.share_tree(&mut l1).await? {
                 return Ok(Err(refusal));
             }
-            let entries = (l1.len() as u64).max(image.geometry.l1_entries(size));
+            let entries = (l1.len() as u64).max(image.geometry().l1_entries(size));
             l1.resize(entries.as_usize(), 0);
             let place = image.store_l1_table(&l1).await?;
             image.settle().await?;
@@ -278,7 +283,7 @@ impl Image {
                 })
                 .await?;
             image.file.flush().await?;
-            image.drop_tree(&old, image.tuning.pass_discard_snapshot).await?;
+            image.drop_tree(&old, image.tuning().pass_discard_snapshot).await?;
             image.drop_l1_table(old_place, old_entries).await?;
             if image.refresh_flags(&mut l1).await? {
                 image.write_l1_table(place, &l1).await?;
@@ -293,7 +298,7 @@ impl Image {
 
     fn check_snapshot_size(&self, size: u64) -> Result<()> {
         let fits =
-            i64::try_from(size).is_ok() && self.geometry.l1_entries(size) * 8 <= MAX_L1_BYTES;
+            i64::try_from(size).is_ok() && self.geometry().l1_entries(size) * 8 <= MAX_L1_BYTES;
         if fits {
             return Ok(());
         }
@@ -307,12 +312,16 @@ impl Image {
         let (index, snapshot) = Self::find_snapshot(&old, &key)?;
         self.refuse_snapshots()?;
         self.change_alone(async |image| {
-            let l1 = image.read_l1_table(snapshot.l1_offset, snapshot.l1_entries).await?;
+            let read = image.read_l1_table(snapshot.l1_offset, snapshot.l1_entries).await;
+            let l1 = match read.and_then(|l1| image.tables(&l1).map(|_| l1)) {
+                Ok(l1) => l1,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
             let mut table =
                 SnapshotTable { snapshots: old.snapshots.clone(), ..SnapshotTable::default() };
             table.snapshots.remove(index);
             image.store_snapshots(&old, &table).await?;
-            image.drop_tree(&l1, image.tuning.pass_discard_snapshot).await?;
+            image.drop_tree(&l1, image.tuning().pass_discard_snapshot).await?;
             image.drop_l1_table(snapshot.l1_offset, snapshot.l1_entries).await?;
             let (place, entries) = {
                 let header = image.header.lock();
@@ -327,31 +336,29 @@ impl Image {
         .await
     }
 
-    /// Shows a snapshot in place of the present content.
+    /// Shows a snapshot in place of the present content, in a disk of the present size.
     pub(super) async fn show_snapshot(&self, key: SnapshotKey) -> Result<()> {
         if !self.read_only.load(Ordering::Acquire) {
             return Err(self.unsupported("a snapshot can be shown only by a read-only image"));
         }
         self.refuse_snapshots()?;
         let (_, snapshot) = Self::find_snapshot(&self.read_snapshots().await?, &key)?;
-        let size = snapshot.disk_size().unwrap_or_else(|| self.size());
-        self.check_snapshot_size(size)?;
         // Also finds a place or length that is not valid.
         self.read_l1_table(snapshot.l1_offset, snapshot.l1_entries).await?;
         self.l2.clear();
         self.l1.store(Arc::new(L1Table::new(snapshot.l1_offset, snapshot.l1_entries)));
-        self.store_size(size);
         Ok(())
     }
 
     /// Guest offset, behind the end of the disk, at which machine state is stored.
     fn vm_state_start(&self) -> u64 {
-        self.geometry.l1_entries(self.size()).saturating_mul(self.geometry.l2_coverage())
+        self.geometry().l1_entries(self.size()).saturating_mul(self.geometry().l2_coverage())
     }
 
     /// Reads machine state.
     pub(super) async fn read_vm_state(&self, offset: u64, buf: IoBufMut) -> Result<IoBufMut> {
         let start = self.vm_state_range(offset, buf.len())?;
+        self.file.event(Event::VmstateLoad).await;
         self.read(start, buf).await
     }
 
@@ -360,6 +367,7 @@ impl Image {
         self.refuse_snapshots()?;
         let start = self.vm_state_range(offset, buf.len())?;
         self.check_sound()?;
+        self.file.event(Event::VmstateSave).await;
         {
             let _alone = self.size_changes.lock().await;
             self.grow_l1_table(start + buf.len() as u64).await?;
@@ -373,7 +381,8 @@ impl Image {
         start
             .filter(|start| {
                 start.checked_add(len as u64).is_some_and(|end| {
-                    i64::try_from(end).is_ok() && self.geometry.l1_entries(end) * 8 <= MAX_L1_BYTES
+                    i64::try_from(end).is_ok()
+                        && self.geometry().l1_entries(end) * 8 <= MAX_L1_BYTES
                 })
             })
             .ok_or_else(|| self.unsupported("the machine state is too large for this cluster size"))

@@ -47,7 +47,7 @@ impl Image {
     pub(super) async fn content_status(&self, offset: u64, len: u64) -> Result<Extent> {
         let _inside = self.epochs.enter();
         let len = self.query_len(len);
-        let cluster_end = self.geometry.cluster_start(offset) + self.geometry.cluster_size();
+        let cluster_end = self.geometry().cluster_start(offset) + self.geometry().cluster_size();
         let in_cluster = len.min(cluster_end - offset);
         let runs = self.map(offset, in_cluster, 2).await?;
         let Some(first) = runs.first() else {
@@ -58,7 +58,7 @@ impl Image {
             // What the file knows of zeroes goes by place.
             return self.block_status(offset, len, true).await;
         }
-        let all = self.geometry.all_subclusters();
+        let all = self.geometry().all_subclusters();
         let status = holds & (Status::DATA | Status::ZERO);
         let mut end = offset + first.len;
         if first.len == in_cluster {
@@ -78,7 +78,7 @@ impl Image {
 
     /// Bytes that one query looks at, of `len`.
     fn query_len(&self, len: u64) -> u64 {
-        let coverage = self.l2.slice_entries() << self.geometry.cluster_bits;
+        let coverage = self.l2.slice_entries() << self.geometry().cluster_bits;
         len.min(coverage * MAX_SLICES)
     }
 
@@ -91,11 +91,11 @@ impl Image {
     async fn detect_preallocation(&self) -> Result<bool> {
         let node = self.file.node();
         let Some(stored) = node.driver().allocated_size().await? else { return Ok(false) };
-        let stored = stored / self.geometry.cluster_size();
+        let stored = stored / self.geometry().cluster_size();
         // A tenth more, or a few clusters in small images, may be metadata or chance.
         let threshold = (stored.saturating_mul(10) / 9).max(stored + 2);
-        let end = self.geometry.clusters(self.file.size());
-        let entries = 1 << self.geometry.refblock_bits();
+        let end = self.geometry().clusters(self.file.size());
+        let entries = 1 << self.geometry().refblock_bits();
         let mut used = 0;
         for index in 0..end.div_ceil(entries) {
             let len = entries.min(end - index * entries).as_usize();

@@ -9,7 +9,7 @@ use super::image::{Image, STRIPES};
 use super::l2::Slice;
 use super::overlap::Structure;
 use super::pending::{Freed, FreedKind};
-use crate::buf::IoBufMut;
+use crate::buf::{IoBuf, IoBufMut};
 use crate::driver::WriteFlags;
 use crate::error::Result;
 use crate::event::Event;
@@ -19,18 +19,18 @@ impl Image {
     /// The L1 entry that covers guest offset `offset`.
     pub(super) async fn l1_entry(&self, offset: u64) -> Result<L1Entry> {
         let l1 = self.l1.load();
-        let raw = match l1.get(self.geometry.l1_index(offset)) {
+        let raw = match l1.get(self.geometry().l1_index(offset)) {
             Ok(raw) => raw,
             Err(_) => self.load_l1_entry(offset).await?,
         };
-        match L1Entry::decode(raw, &self.geometry) {
+        match L1Entry::decode(raw, &self.geometry()) {
             Ok(entry) => Ok(entry),
-            Err(error) => Err(self.bad_entry("L1 table", offset, error).await),
+            Err(error) => Err(self.bad_l1_entry(offset, error).await),
         }
     }
 
-    async fn load_l1_entry(&self, offset: u64) -> Result<u64> {
-        let index = self.geometry.l1_index(offset);
+    pub(super) async fn load_l1_entry(&self, offset: u64) -> Result<u64> {
+        let index = self.geometry().l1_index(offset);
         let _loads = self.l1_loads.lock().await;
         let l1 = self.l1.load_full();
         let missing = match l1.get(index) {
@@ -45,25 +45,25 @@ impl Image {
 
     /// Host offset of the slice, in the L2 table at `table`, that covers guest offset `offset`.
     pub(super) fn slice_offset(&self, table: u64, offset: u64) -> u64 {
-        let slice = self.geometry.l2_index(offset) / self.l2.slice_entries();
+        let slice = self.geometry().l2_index(offset) / self.l2.slice_entries();
         table + slice * self.l2.slice_size()
     }
 
     /// Index within its slice of the entry that covers guest offset `offset`.
     pub(super) fn slice_index(&self, offset: u64) -> usize {
-        (self.geometry.l2_index(offset) % self.l2.slice_entries()).as_usize()
+        (self.geometry().l2_index(offset) % self.l2.slice_entries()).as_usize()
     }
 
     /// First guest offset behind those that the slice covering `offset` covers.
     pub(super) fn slice_end(&self, offset: u64) -> u64 {
-        let coverage = self.l2.slice_entries() << self.geometry.cluster_bits;
+        let coverage = self.l2.slice_entries() << self.geometry().cluster_bits;
         (offset / coverage + 1).saturating_mul(coverage)
     }
 
     /// The slice that covers guest offset `offset`, if its table exists and it is all in memory.
     pub(super) fn cached_slice(&self, offset: u64) -> Option<Arc<Slice>> {
-        let raw = self.l1.load().get(self.geometry.l1_index(offset)).ok()?;
-        let table = L1Entry::decode(raw, &self.geometry).ok()?.table?;
+        let raw = self.l1.load().get(self.geometry().l1_index(offset)).ok()?;
+        let table = L1Entry::decode(raw, &self.geometry()).ok()?.table?;
         self.l2.get(self.slice_offset(table, offset))
     }
 
@@ -95,7 +95,7 @@ impl Image {
 
     /// Drops metadata that was not used for a while, if it is time for that.
     fn clean_caches(&self) {
-        let Some(interval) = self.tuning.clean_interval else { return };
+        let Some(interval) = self.tuning().clean_interval else { return };
         {
             let mut cleaned = self.cleaned.lock();
             if cleaned.elapsed() < interval {
@@ -109,7 +109,7 @@ impl Image {
 
     /// The slice that covers guest offset `offset`, in an L2 table that only the active L1 table
     /// refers to, so that it may be changed.
-    pub(super) async fn writable_slice(&self, offset: u64) -> Result<Arc<Slice>> {
+    pub(super) async fn writable_slice(self: &Arc<Image>, offset: u64) -> Result<Arc<Slice>> {
         loop {
             let entry = self.l1_entry(offset).await?;
             match entry.table {
@@ -125,16 +125,22 @@ impl Image {
 
     /// Gives the L1 entry that covers `offset` an L2 table of its own: an empty one, or a copy of the
     /// one that it shares with a snapshot.
-    async fn own_table(&self, offset: u64) -> Result<()> {
-        let index = self.geometry.l1_index(offset);
+    async fn own_table(self: &Arc<Image>, offset: u64) -> Result<()> {
+        let index = self.geometry().l1_index(offset);
         let _changes = self.table_changes[index.as_usize() % STRIPES].lock().await;
         let entry = self.l1_entry(offset).await?;
         if entry.table.is_some() && entry.copied {
             return Ok(());
         }
-        let cluster_size = self.geometry.cluster_size();
-        let new = Allocation::new(self, self.allocate(1).await?);
+        let cluster_size = self.geometry().cluster_size();
+        let new = Allocation::new(self, self.allocate(1, "L2 table").await?);
         let place = new.run.offset;
+        if self.has_lazy_refcounts()
+            && let Err(error) = self.write_refcounts_back().await
+        {
+            // A table that is lost takes far more with it than a cluster of data.
+            return Err(new.give_up(error).await);
+        }
         let event = match entry.table {
             None => Event::L2AllocWrite,
             Some(_) => Event::L2AllocCowRead,
@@ -149,6 +155,11 @@ impl Image {
             return Err(new.give_up(error).await);
         }
         new.commit();
+        if entry.table.is_none() {
+            // It need not be read to be known.
+            let zeroes = IoBuf::zeroed(self.l2.slice_size().as_usize());
+            self.l2.insert(self.slice_offset(place, offset), &zeroes);
+        }
         self.metadata.add(Structure::ACTIVE_L2, place, cluster_size);
         self.l1.load().set(index, L1Entry { table: Some(place), copied: true }.encode());
         if let Some(old) = entry.table {
@@ -160,7 +171,7 @@ impl Image {
     }
 
     async fn copy_table(&self, from: u64, to: u64) -> Result<()> {
-        let size = self.geometry.cluster_size();
+        let size = self.geometry().cluster_size();
         let mut copy = IoBufMut::new(size.as_usize());
         let slice_size = self.l2.slice_size();
         for (n, part) in copy.chunks_exact_mut(slice_size.as_usize()).enumerate() {

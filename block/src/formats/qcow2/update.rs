@@ -22,7 +22,7 @@ impl Image {
         change(&mut header);
         let bytes =
             header.serialise().map_err(|e| Error::unsupported(&*self.label, e.to_string()))?;
-        let mut cluster = IoBufMut::zeroed(self.geometry.cluster_size().as_usize());
+        let mut cluster = IoBufMut::zeroed(self.geometry().cluster_size().as_usize());
         cluster
             .get_mut(..bytes.len())
             .ok_or_else(|| self.unsupported("the header does not fit into one cluster"))?
@@ -80,6 +80,7 @@ impl Image {
     /// behind.
     pub(super) async fn recover(self: &Arc<Image>) -> Result<()> {
         let report = self.check(Repair::all()).await?;
+        report.details.iter().for_each(|line| self.notices.found(line));
         if report.corruptions + report.check_errors > 0 {
             let detail = format!(
                 "it was not closed cleanly, and {} errors could not be repaired",

@@ -75,17 +75,28 @@ impl Image {
             buf.slice(start..start + len.as_usize())
         };
         let mut at = offset;
-        let mut mapped = false;
+        let (mut mapped, mut reclaimed) = (false, false);
         while at < end {
             let inside = self.epochs.enter();
             let runs = self.map(at, end - at, MAX_RUNS).await?;
+            let start = at;
             at += runs.iter().map(|run| run.len).sum::<u64>();
             if let [Run { guest, len, place: Place::Data { host, exclusive: true } }] = runs[..] {
                 self.write_in_place(guest, host, part(guest, len), flags).await?;
                 continue;
             }
             let segments = segments(&runs);
-            mapped |= segments.iter().any(|s| matches!(s, Segment::Map { .. }));
+            let maps = segments.iter().any(|s| matches!(s, Segment::Map { .. }));
+            if maps && !reclaimed && self.wants_reclaim().await? {
+                // Space that was given up is used again before the file grows. It cannot be while
+                // requests are inside that may still use it.
+                drop(inside);
+                reclaimed = true;
+                self.write_back().await?;
+                at = start;
+                continue;
+            }
+            mapped |= maps;
             let (image, part) = (self, &part);
             let writes = segments.into_iter().map(|segment| async move {
                 match segment {
@@ -115,18 +126,18 @@ impl Image {
         buf: IoBuf,
         flags: WriteFlags,
     ) -> Result<()> {
-        self.check_overlap(host, buf.len() as u64).await?;
+        self.check_data(host, buf.len() as u64).await?;
         self.file.event(Event::WriteAio).await;
         self.write_data(guest, host, buf, flags & WriteFlags::FUA).await
     }
 
     /// Writes guest data to clusters of which some need a new mapping.
-    pub(super) async fn write_mapping(&self, offset: u64, buf: IoBuf) -> Result<()> {
+    pub(super) async fn write_mapping(self: &Arc<Image>, offset: u64, buf: IoBuf) -> Result<()> {
         let end = offset + buf.len() as u64;
         let mut at = offset;
         while at < end {
             let next = end.min(self.slice_end(at));
-            let first = self.geometry.cluster_start(at);
+            let first = self.geometry().cluster_start(at);
             let _locked = self.ranges.begin(first..self.cluster_end(next), true).await;
             let slice = self.writable_slice(at).await?;
             while at < next {
@@ -141,13 +152,13 @@ impl Image {
 
     /// End of the cluster that ends at or behind `offset`.
     pub(super) fn cluster_end(&self, offset: u64) -> u64 {
-        let size = self.geometry.cluster_size();
+        let size = self.geometry().cluster_size();
         offset.div_ceil(size).saturating_mul(size)
     }
 
     /// The clusters from `start` on, up to `end`, that can be treated alike.
     async fn group(&self, slice: &Slice, start: u64, end: u64) -> Result<Group> {
-        let cluster_size = self.geometry.cluster_size();
+        let cluster_size = self.geometry().cluster_size();
         let mut group = Group { start, end: start, old: SmallVec::new(), host: None };
         while group.end < end {
             let cluster = self.cluster(slice, group.end).await?;
@@ -165,7 +176,7 @@ impl Image {
                 }
             }
             group.old.push(cluster);
-            group.end = end.min(self.geometry.cluster_start(group.end) + cluster_size);
+            group.end = end.min(self.geometry().cluster_start(group.end) + cluster_size);
         }
         Ok(group)
     }
@@ -173,7 +184,7 @@ impl Image {
     /// Writes `data` to the clusters of `group`, or to the first of them, as allocation allows.
     /// Returns the first guest offset that was not written.
     async fn write_group(&self, slice: &Arc<Slice>, mut group: Group, data: IoBuf) -> Result<u64> {
-        let geometry = &self.geometry;
+        let geometry = &self.geometry();
         let first = geometry.cluster_start(group.start);
         let mut allocation = None;
         let (host, fresh) = match group.host {
@@ -181,7 +192,7 @@ impl Image {
             // A data file has every cluster in the same place. Beyond its end it has zeroes.
             None if self.data_file.is_some() => (first, first >= self.data().size()),
             None => {
-                let run = self.allocate(group.old.len() as u64).await?;
+                let run = self.allocate(group.old.len() as u64, "data cluster").await?;
                 allocation = Some(Allocation::new(self, run));
                 group.old.truncate(run.clusters.as_usize());
                 group.end = group.end.min(first + run.clusters * geometry.cluster_size());
@@ -238,7 +249,7 @@ impl Image {
     pub(super) fn unreference(&self, old: Cluster, kind: FreedKind) {
         match old {
             Cluster::Compressed(data) => {
-                let (offset, clusters) = data.host_clusters(&self.geometry);
+                let (offset, clusters) = data.host_clusters(&self.geometry());
                 self.pending.push(Freed { offset, clusters, kind: FreedKind::Other });
             }
             Cluster::Standard(Standard { host: Some(offset), .. }) if self.data_file.is_none() => {
@@ -253,8 +264,8 @@ impl Image {
         if from >= to {
             return 0;
         }
-        let first = self.geometry.subcluster_index(from);
-        let last = self.geometry.subcluster_index(to - 1);
+        let first = self.geometry().subcluster_index(from);
+        let last = self.geometry().subcluster_index(to - 1);
         (u32::MAX << first) & (u32::MAX >> (31 - last))
     }
 
@@ -262,7 +273,7 @@ impl Image {
     /// copied along with it because entries cannot describe less than a subcluster, or because it was
     /// in storage that the cluster gives up.
     fn fill_range(&self, group: &Group) -> (u64, u64) {
-        let geometry = &self.geometry;
+        let geometry = &self.geometry();
         let size = geometry.cluster_size();
         let bounds = |cluster: Option<&Cluster>, from: u64, to: u64| {
             let base = geometry.cluster_start(from);
@@ -300,7 +311,7 @@ impl Image {
         fresh: bool,
         data: IoBuf,
     ) -> Result<()> {
-        let base = self.geometry.cluster_start(group.start);
+        let base = self.geometry().cluster_start(group.start);
         let (mut start, mut end) = fill;
         if fresh && !self.crypt.is_encrypted() {
             // Storage that reads as zeroes needs no zeroes written to it.
@@ -311,7 +322,7 @@ impl Image {
                 end = group.end;
             }
         }
-        self.check_overlap(host + (start - base), end - start).await?;
+        self.check_data(host + (start - base), end - start).await?;
         let (head, tail) = self.cuts(group, start, end);
         self.file.event(Event::WriteAio).await;
         let pieces = [(start, head), (head, tail), (tail, end)];
@@ -343,7 +354,7 @@ impl Image {
         let head =
             if start < group.start { self.cluster_end(start + 1).min(group.end) } else { start };
         let tail = if group.end < end {
-            self.geometry.cluster_start(end - 1).max(group.start).max(head)
+            self.geometry().cluster_start(end - 1).max(group.start).max(head)
         } else {
             end
         };

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
+use super::alloc::Allocator;
 use super::header::REFTABLE_FIELDS;
 use super::image::Image;
 use super::l1::{CapturedSector, L1Table};
@@ -43,6 +44,8 @@ const PARALLEL_WRITES: usize = 16;
 const MAX_JOINED: usize = 1 << 20;
 /// Clusters waiting to be freed that start a round, so that space is found again without a flush.
 const MAX_PENDING_CLUSTERS: u64 = 16 << 10;
+/// Bytes waiting to be free for which a round is worth its while when the file would grow otherwise.
+const RECLAIM_BYTES: u64 = 8 << 20;
 /// Rounds that closing takes at most: one for what is dirty, one for the references that the first
 /// one removed, and one to spare.
 const CLOSING_ROUNDS: usize = 3;
@@ -94,6 +97,21 @@ impl Image {
         task.await.unwrap_or_else(|stopped| Err(self.unsupported(&stopped.to_string())))
     }
 
+    /// Writes refcounts back although they may lag behind.
+    pub(super) async fn write_refcounts_back(self: &Arc<Image>) -> Result<()> {
+        let rounds = Arc::clone(&self.rounds.succeeded).lock_owned().await;
+        let image = Arc::clone(self);
+        let task = engine::spawn_local(async move {
+            let captured = image.alloc.lock().refs.capture();
+            let mut round = Round::of_refcounts(&image, captured);
+            let result = round.write_refcounts().await;
+            drop(round);
+            drop(rounds);
+            result
+        });
+        task.await.unwrap_or_else(|stopped| Err(self.unsupported(&stopped.to_string())))
+    }
+
     fn is_dirty(&self, refcounts: Refcounts) -> bool {
         self.l2.dirty_count() > 0
             || self.pending.has_unmapped()
@@ -108,6 +126,15 @@ impl Image {
         let alloc = self.alloc.lock();
         let few = alloc.refs.dirty_blocks() < alloc.refs.capacity();
         if few { Refcounts::Skip } else { Refcounts::Write }
+    }
+
+    /// Whether much space waits to be free while the file would have to grow for any allocation.
+    pub(super) async fn wants_reclaim(&self) -> Result<bool> {
+        let waiting = self.pending.clusters() << self.geometry().cluster_bits;
+        if waiting < RECLAIM_BYTES {
+            return Ok(false);
+        }
+        self.with_allocator(Allocator::is_full).await
     }
 
     /// Starts a round if much has become dirty.
@@ -136,7 +163,7 @@ impl Image {
     /// Counts off references that are gone from the disk and that no request can be using.
     async fn reclaim(&self) -> Result<()> {
         let mut safe = self.pending.take_safe(&self.epochs);
-        let cluster_size = self.geometry.cluster_size();
+        let cluster_size = self.geometry().cluster_size();
         for (offset, clusters) in discarded_runs(&safe, cluster_size) {
             let len = clusters * cluster_size;
             // Must be over before the clusters can get a new owner. That it fails is no error: the
@@ -208,7 +235,7 @@ impl<'i> Round<'i> {
     /// Takes what is dirty. The order matters; see the module's description.
     fn capture(image: &'i Image, refcounts: Refcounts) -> Round<'i> {
         let mut removed = image.pending.take_unmapped();
-        let discarded = image.tuning.pass_discard_other;
+        let discarded = image.tuning().pass_discard_other;
         let kind = if discarded { FreedKind::Discarded } else { FreedKind::Other };
         removed.extend(image.alloc.lock().take_old_tables().iter().map(|table| Freed {
             offset: table.offset,
@@ -222,6 +249,13 @@ impl<'i> Round<'i> {
         Round { image, removed, l1_table, l1, l2, refcounts }
     }
 
+    /// A round of nothing but refcounts.
+    fn of_refcounts(image: &'i Image, captured: CapturedRefcounts) -> Round<'i> {
+        let refcounts = Some(captured);
+        let l1_table = image.l1.load_full();
+        Round { image, removed: Vec::new(), l1_table, l1: Vec::new(), l2: Vec::new(), refcounts }
+    }
+
     async fn write_refcounts(&mut self) -> Result<()> {
         let Some(captured) = &self.refcounts else { return Ok(()) };
         let image = self.image;
@@ -229,16 +263,30 @@ impl<'i> Round<'i> {
         if !captured.blocks.is_empty() {
             image.file.event(Event::RefblockUpdatePart).await;
         }
+        let new_blocks = captured.blocks.iter().any(|block| block.created);
+        if new_blocks {
+            image.file.event(Event::RefblockAllocWrite).await;
+        }
+        if matches!(captured.table, Some(CapturedTable::Moved { .. })) {
+            image.file.event(Event::ReftableGrow).await;
+            image.file.event(Event::RefblockAllocWriteBlocks).await;
+        }
         write_joined(&image.file, blocks).await?;
         match &captured.table {
             None => {}
             Some(CapturedTable::Sectors(sectors)) => {
                 image.file.flush().await?;
-                image.file.event(Event::RefblockAllocHookup).await;
+                image.file.event(Event::ReftableUpdate).await;
+                if new_blocks {
+                    image.file.event(Event::RefblockAllocHookup).await;
+                }
                 let sectors = sectors.iter().map(|(_, offset, bytes)| (*offset, bytes.clone()));
                 write_joined(&image.file, sectors).await?;
             }
             Some(CapturedTable::Moved { new, bytes }) => {
+                if new_blocks {
+                    image.file.event(Event::RefblockAllocHookup).await;
+                }
                 image.file.event(Event::RefblockAllocWriteTable).await;
                 image.file.write(new.0, bytes.clone(), WriteFlags::empty()).await?;
                 image.file.flush().await?;

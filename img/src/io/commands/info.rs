@@ -24,6 +24,10 @@ pub(in crate::io) fn info<'a>(
         session.out.print(&text);
         let layer = skip_filters(std::sync::Arc::clone(node));
         let facts = layer.driver().format_info().await?;
+        if driver.kind == DriverKind::Protocol && facts.specific.is_none() {
+            // There is no storage that could be described.
+            return Ok(());
+        }
         let mut text = format!(
             "cluster size: {}\nvm state offset: {}\n",
             whole_amount(facts.cluster_size.unwrap_or(0)),

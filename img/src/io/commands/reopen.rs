@@ -2,7 +2,7 @@
 
 use cairn_block::driver::Perm;
 use cairn_block::graph::{Node, NodeFlags};
-use cairn_block::options::{CacheMode, Dict, NodeOptions};
+use cairn_block::options::{CacheMode, Dict, NodeOptions, Value};
 use futures_util::future::LocalBoxFuture;
 
 use super::open::options;
@@ -50,6 +50,7 @@ pub(in crate::io) fn reopen<'a>(
         let image = session.image_mut().await?;
         let old = image.node.flags();
         let mut new = with_options(&image.node, &mut given)?;
+        same_children(&image.node, &mut given)?;
         if flags.has('r') || flags.has('w') {
             new.read_only = flags.has('r');
         }
@@ -66,7 +67,7 @@ pub(in crate::io) fn reopen<'a>(
             image.backend.set_permissions(kept, shared)?;
         }
         let graph = std::sync::Arc::clone(image.backend.graph());
-        if let Err(error) = graph.reopen(&image.node, new).await {
+        if let Err(error) = graph.reopen_with(&image.node, new, given).await {
             image.backend.set_permissions(used, shared)?;
             return Err(error.into());
         }
@@ -77,7 +78,7 @@ pub(in crate::io) fn reopen<'a>(
     })
 }
 
-/// The flags of `node` with what `given` says. Only options that every node has can change.
+/// The flags of `node` with what `given` says about options that every node has.
 fn with_options(node: &Node, given: &mut Dict) -> Result<NodeFlags, Fault> {
     let common = NodeOptions::take(given).map_err(cairn_block::Error::from)?;
     let keeps_driver = common.driver.as_ref().is_none_or(|driver| driver == node.format());
@@ -85,8 +86,25 @@ fn with_options(node: &Node, given: &mut Dict) -> Result<NodeFlags, Fault> {
     if !keeps_driver || !keeps_name {
         return refuse("the driver and the name of a node cannot change");
     }
-    if let Some((name, _)) = given.iter().next() {
-        return refuse(format!("cannot change the option '{name}'"));
-    }
     Ok(node.flags().with(&common)?)
+}
+
+/// Takes the children of `node` out of `given`, which can say only what holds for them already.
+fn same_children(node: &Node, given: &mut Dict) -> Result<(), Fault> {
+    for edge in node.children() {
+        match given.remove(edge.name()) {
+            None => {}
+            Some(Value::Str(name)) if name == edge.node().name() => {}
+            Some(Value::Dict(mut options)) => {
+                let child = edge.node();
+                let flags = with_options(&child, &mut options)?;
+                same_children(&child, &mut options)?;
+                if flags != child.flags() || !options.is_empty() {
+                    return refuse(format!("cannot change the options of '{}'", edge.name()));
+                }
+            }
+            Some(_) => return refuse(format!("cannot replace the child '{}'", edge.name())),
+        }
+    }
+    Ok(())
 }

@@ -70,7 +70,7 @@ impl<'a> StoredRefcounts<'a> {
     }
 
     /// Host offset of block `index`, if there is one that can be used.
-    fn block_offset(&self, index: u64) -> Option<u64> {
+    pub(super) fn block_offset(&self, index: u64) -> Option<u64> {
         let offset = *self.reftable.get(index.as_usize())?;
         let usable = offset != 0 && self.geometry.in_cluster(offset) == 0 && offset < self.file_len;
         usable.then_some(offset)

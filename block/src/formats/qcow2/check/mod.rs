@@ -23,7 +23,8 @@ mod width;
 use super::feature::Incompatible;
 use super::geometry::Geometry;
 use super::header::{FEATURES_OFFSET, Header};
-use super::{snapshot, table_io};
+use super::snapshot::SnapshotTable;
+use super::table_io;
 use crate::driver::{CheckReport, Repair};
 use crate::error::{Error, Result};
 use crate::graph::Edge;
@@ -81,16 +82,14 @@ pub(crate) async fn check(
 
 impl Checker<'_> {
     async fn run(&mut self) -> Result<()> {
-        let mut snapshots = snapshot::read_table(self.file, self.header, self.label).await?;
-        for flaw in &snapshots.flaws {
-            self.corruption(flaw.clone());
-        }
+        let mut snapshots = self.read_snapshots().await?;
+        let flaws = self.report.corruptions;
         let references = self.count(&snapshots).await?;
         let found = self.compare(&references, Pass::Report).await?;
         let mut highest = found.highest;
         let damaged = references.rebuild || found.rebuild;
         if damaged && self.repair.contains(Repair::ERRORS) {
-            highest = self.repair_by_rebuilding(references, &found, &snapshots).await?;
+            highest = self.repair_by_rebuilding(references, &found, &snapshots, flaws).await?;
         } else if damaged && !self.repair.is_empty() {
             self.detail("ERROR need to rebuild refcount structures".to_owned());
             let what = "the refcount structures must be rebuilt; repair all to do that";
@@ -98,7 +97,6 @@ impl Checker<'_> {
         } else {
             self.repair_in_place(&references, found).await?;
         }
-        let flaws = snapshots.flaws.len() as u64;
         if flaws > 0 && self.repair.contains(Repair::ERRORS) && self.report.corruptions == flaws {
             highest = self.rewrite_snapshots(&mut snapshots).await?;
         }
@@ -142,7 +140,8 @@ impl Checker<'_> {
         &mut self,
         references: References,
         found: &Compared,
-        snapshots: &snapshot::SnapshotTable,
+        snapshots: &SnapshotTable,
+        flaws: u64,
     ) -> Result<u64> {
         let corruptions = self.report.corruptions + found.too_low;
         let leaks = self.report.leaks + found.too_high;
@@ -151,7 +150,7 @@ impl Checker<'_> {
         self.file_len = self.file.size();
         drop(references);
         // What remains is found by looking again. The flaws of the snapshot table are still there.
-        self.report.corruptions = snapshots.flaws.len() as u64;
+        self.report.corruptions = flaws;
         self.report.leaks = 0;
         let references = self.count(snapshots).await?;
         let mut left = self.compare(&references, Pass::Quiet).await?;

@@ -107,17 +107,19 @@ impl Checker<'_> {
         let mut l1 = Claims::default();
         for snapshot in &table.snapshots {
             let (offset, bytes) = (snapshot.l1_offset, u64::from(snapshot.l1_entries) * 8);
-            let info = snapshot.describe();
-            let what = format!(
-                "the L1 table of snapshot {} ({})",
-                info.id.escape_debug(),
-                info.name.escape_debug()
-            );
+            let (label, entries) = (snapshot.label(), snapshot.l1_entries);
             if self.geometry.in_cluster(offset) != 0 {
-                self.corruption(format!("ERROR {what} at {offset:#x} is not aligned to a cluster"));
+                self.corruption(format!(
+                    "ERROR snapshot {label} l1_offset={offset:#x}: L1 table is not cluster aligned; \
+                     snapshot table entry corrupted"
+                ));
             } else if bytes > MAX_L1_BYTES {
-                self.corruption(format!("ERROR {what} is too large"));
+                self.corruption(format!(
+                    "ERROR snapshot {label} l1_size={entries:#x}: L1 table is too large; snapshot \
+                     table entry corrupted"
+                ));
             } else {
+                let what = format!("the L1 table of snapshot {label}");
                 self.claim(references, &what, offset, bytes);
                 l1.add(offset, offset.saturating_add(bytes), 1);
             }

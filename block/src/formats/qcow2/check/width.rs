@@ -3,7 +3,7 @@
 use super::super::geometry::Geometry;
 use super::super::header::Header;
 use super::super::refcount::Codec;
-use super::super::snapshot;
+use super::super::snapshot::{self, Oversize};
 use super::Checker;
 use super::compare::Pass;
 use crate::driver::{CheckReport, Repair};
@@ -30,7 +30,7 @@ pub(crate) async fn change_refcount_width(
         report: CheckReport::default(),
         more_details: 0,
     };
-    let snapshots = snapshot::read_table(file, checker.header, label).await?;
+    let snapshots = snapshot::read_table(file, checker.header, label, Oversize::Refuse).await?;
     let references = checker.count(&snapshots).await?;
     if references.rebuild || checker.report.corruptions > 0 {
         return Err(Error::unsupported(label, "the image is damaged; check and repair it first"));
