@@ -566,6 +566,12 @@ pub trait Driver: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
+    /// Switches between using the page cache and going around it. No requests are under way.
+    fn set_direct(&self, direct: bool) -> DriverFuture<'_, ()> {
+        let _ = direct;
+        Box::pin(async { Ok(()) })
+    }
+
     /// Writes everything back and releases what must be released in order. Called once, when the node
     /// has no users and no requests left.
     fn close(&self) -> DriverFuture<'_, ()> {

@@ -20,9 +20,6 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// Help that the user asked for in place of the operation.
-    #[error("{0}")]
-    Help(String),
     /// Something that another command does.
     #[error("{source}")]
     Instead {

@@ -13,7 +13,7 @@ impl Graph {
     /// meanwhile; on failure everything is as before.
     ///
     /// Only flags that can change in an open node are taken over: `read_only`, `auto_read_only`,
-    /// `no_flush`, `unmap` and `detect_zeroes`.
+    /// `direct`, `no_flush`, `unmap` and `detect_zeroes`.
     pub async fn reopen(&self, node: &Arc<Node>, flags: NodeFlags) -> Result<()> {
         self.reopen_with(node, flags, Dict::new()).await
     }
@@ -60,6 +60,7 @@ fn plan(node: &Arc<Node>, flags: NodeFlags, steps: &mut Vec<(Arc<Node>, NodeFlag
     let new = NodeFlags {
         read_only: flags.read_only,
         auto_read_only: flags.auto_read_only,
+        direct: flags.direct,
         no_flush: flags.no_flush,
         unmap: flags.unmap,
         detect_zeroes: flags.detect_zeroes,
@@ -78,6 +79,9 @@ fn plan(node: &Arc<Node>, flags: NodeFlags, steps: &mut Vec<(Arc<Node>, NodeFlag
         if current.read_only == before.read_only {
             next.read_only = after.read_only;
         }
+        if current.direct == before.direct {
+            next.direct = after.direct;
+        }
         if current.no_flush == before.no_flush {
             next.no_flush = after.no_flush;
         }
@@ -91,6 +95,11 @@ async fn switch(node: &Arc<Node>, flags: NodeFlags) -> Result<()> {
         node.driver().reopen(flags.read_only).await.map_err(|error: Error| {
             let mode = if flags.read_only { "read-only" } else { "writable" };
             error.context(format!("cannot make '{}' {mode}", node.label()))
+        })?;
+    }
+    if old.direct != flags.direct {
+        node.driver().set_direct(flags.direct).await.map_err(|error: Error| {
+            error.context(format!("cannot change cache.direct of '{}'", node.label()))
         })?;
     }
     node.store_flags(flags);

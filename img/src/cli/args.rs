@@ -119,7 +119,7 @@ impl ProgressArgs {
 }
 
 /// Prints to standard output.
-pub(super) fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).map_err(Error::Stdout)
 }
 

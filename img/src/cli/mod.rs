@@ -93,6 +93,9 @@ enum Command {
 /// Runs the program with the arguments of the process, the first of which is its name.
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let program = Program::from_argv0(Program::CairnImg, argv.first().map(OsString::as_os_str));
+    if let Some(help) = objects::asked_help(&argv) {
+        return ExitCode::from(args::print(&help).map_or(EXIT_FAILURE, |()| 0));
+    }
     let code = match parse::parse(program, argv) {
         Ok(cli) => execute(program, cli).unwrap_or_else(|error| report(program, &error)),
         Err(parse::Stop::Shown) => 0,
@@ -104,12 +107,8 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Tells the user what failed, and what can be done about it; returns the exit status. Help is no
-/// failure.
+/// Tells the user what failed, and what can be done about it; returns the exit status.
 pub(crate) fn report(program: Program, error: &Error) -> u8 {
-    if let Error::Help(text) = error {
-        return args::print(text).map_or(EXIT_FAILURE, |()| 0);
-    }
     eprintln!("{}: {error}", program.name());
     if let Some(hint) = error.hint(program.name()) {
         eprintln!("{hint}");

@@ -1,5 +1,8 @@
 //! `--object`: things that image options refer to: secrets and throttle groups.
 
+use std::borrow::Cow;
+use std::ffi::OsString;
+
 use cairn_block::filters::throttle;
 use cairn_block::graph::Graph;
 use cairn_block::options::help::table;
@@ -25,13 +28,26 @@ fn help(text: &str) -> Option<String> {
     })
 }
 
+/// The help about objects that the arguments of the process ask for, whatever else they say.
+pub(crate) fn asked_help(argv: &[OsString]) -> Option<String> {
+    let mut words = argv.iter().skip(1).map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        let text = match word.as_ref() {
+            "--" => return None,
+            "--object" => words.next().map(Cow::into_owned),
+            other => other.strip_prefix("--object=").map(str::to_owned),
+        };
+        if let Some(help) = text.as_deref().and_then(help) {
+            return Some(help);
+        }
+    }
+    None
+}
+
 /// Adds the objects described by `texts` to `graph`. What is wrong with a text is said without
 /// repeating it, since it may contain a secret.
 pub(crate) fn create(graph: &Graph, texts: &[String]) -> Result<()> {
     texts.iter().try_for_each(|text| {
-        if let Some(help) = help(text) {
-            return Err(Error::Help(help));
-        }
         let mut options = parse_json_or_keyval(text, "qom-type").map_err(hide_values)?;
         let mut part = |key: &str| match options.remove(key) {
             Some(Value::Str(text)) if !text.is_empty() => Some(text),
@@ -78,15 +94,17 @@ mod tests {
 
     #[test]
     fn help_lists_types_and_their_options() {
-        let help = |text: &str| match create(&Graph::new(), &[text.to_owned()]) {
-            Err(Error::Help(text)) => text,
-            other => panic!("{text}: {other:?}"),
+        let asked = |words: &str| {
+            let argv: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+            asked_help(&argv)
         };
+        let help = |text: &str| asked(&format!("tool check --object {text}")).expect("help");
         assert!(help("help").contains("  secret\n") && help("?").contains("  throttle-group\n"));
         assert!(help("secret,help").contains("  data=<str>"));
         assert!(help("throttle-group,help").contains("  iops-total=<num>"));
-        let secret = "secret,id=s0,data=help".to_owned();
-        create(&Graph::new(), &[secret]).expect("a secret, not a question");
+        assert!(asked("tool --object=help").is_some());
+        assert_eq!(asked("tool --object secret,id=s0,data=help"), None);
+        assert_eq!(asked("tool -- --object help"), None);
     }
 
     #[test]

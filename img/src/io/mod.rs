@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use cairn_block::engine::EngineConfig;
 use cairn_block::graph::Policy;
 
+use crate::cli::args::print;
 use crate::cli::{Program, objects, parse, report, shell};
 use crate::error::Result;
 use crate::runtime;
@@ -34,6 +35,9 @@ const EXIT_FAILURE: u8 = 1;
 /// Runs the program with the arguments of the process, the first of which is its name.
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let program = Program::from_argv0(Program::CairnIo, argv.first().map(OsString::as_os_str));
+    if let Some(help) = objects::asked_help(&argv) {
+        return ExitCode::from(print(&help).map_or(EXIT_FAILURE, |()| 0));
+    }
     let code = match args::parse(program, argv) {
         Ok(cli) => execute(program, cli).unwrap_or_else(|error| report(program, &error)),
         Err(parse::Stop::Shown) => 0,

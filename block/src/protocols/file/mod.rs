@@ -12,6 +12,7 @@ mod options;
 mod resize;
 mod seek;
 mod storage;
+mod usage;
 mod zero;
 
 use std::any::Any;
@@ -27,16 +28,17 @@ use crate::driver::{
     Driver, DriverFuture, DriverInfo, DriverKind, Extent, FormatInfo, Limits, Perm, Prealloc,
     Resize, Status, WriteFlags, unsupported,
 };
-use crate::engine::{File, FileOptions, sys};
+use crate::engine::{Aio, File, sys};
 use crate::error::{Error, Op, Result};
 use crate::graph::OpenContext;
 use crate::options::filename::strip_prefix;
-use crate::options::{Dict, Value};
+use crate::options::{Dict, OptionError, Value};
 
 use bulk::Bulk;
 use lock::ImageLock;
 use seek::Extents;
 use storage::{Access, Kind};
+use usage::Usage;
 use zero::{Missing, Zero, is_unsupported};
 
 /// Regular files.
@@ -115,8 +117,7 @@ fn open(context: &mut OpenContext<'_>, info: &'static DriverInfo) -> Result<Box<
     Ok(Box::new(FileDriver {
         info,
         kind,
-        access,
-        file_options,
+        usage: Usage::new(access, file_options),
         sector: storage::sector_size(&file).filter(|_| kind == Kind::BlockDevice).unwrap_or(1),
         file: ArcSwap::from_pointee(file),
         size: AtomicU64::new(size),
@@ -159,8 +160,7 @@ struct FileDriver {
     info: &'static DriverInfo,
     path: String,
     kind: Kind,
-    access: Access,
-    file_options: FileOptions,
+    usage: Usage,
     /// Logical sector size of a block device in bytes, else 1.
     sector: u32,
     file: ArcSwap<File>,
@@ -221,13 +221,33 @@ impl FileDriver {
         let writable = mode.wants_writable();
         if writable != mode.writable {
             let fd = self
-                .access
+                .usage
+                .access()
                 .reopen(&**self.file.load(), writable)
                 .map_err(|e| self.node_error(Op::Open, e))?;
             // Requests in flight keep the former descriptor.
-            self.file.store(Arc::new(File::new(fd, self.file_options)));
+            self.file.store(Arc::new(File::new(fd, self.usage.file_options())));
             mode.writable = writable;
         }
+        Ok(())
+    }
+
+    /// Opens the file anew, with or without the page cache.
+    fn change_direct(&self, direct: bool) -> Result<()> {
+        let mode = self.mode.lock();
+        let access = Access { direct, ..self.usage.access() };
+        if access.aio == Aio::Native && !direct {
+            return Err(Error::Option(OptionError::Conflict {
+                name: "cache.direct".to_owned(),
+                problem: "cannot be switched off with aio=native".to_owned(),
+            }));
+        }
+        let fd = access
+            .reopen(&**self.file.load(), mode.writable)
+            .map_err(|e| self.node_error(Op::Open, e))?;
+        let options = access.file_options(&fd, self.kind);
+        self.usage.switch(access, options);
+        self.file.store(Arc::new(File::new(fd, options)));
         Ok(())
     }
 
@@ -247,7 +267,7 @@ impl FileDriver {
                 .context("an earlier flush failed and its data may be lost"));
         }
         self.file().data_sync().await.map_err(|e| {
-            if !self.access.direct {
+            if !self.usage.access().direct {
                 let errno = e.raw_os_error().unwrap_or(libc::EIO);
                 self.flush_error.store(errno, Ordering::Release);
             }
@@ -332,7 +352,7 @@ impl Driver for FileDriver {
     }
 
     fn limits(&self) -> Limits {
-        let FileOptions { memory_alignment, offset_alignment, .. } = self.file_options;
+        let (memory_alignment, offset_alignment) = self.usage.alignment();
         Limits {
             request_alignment: offset_alignment,
             min_mem_alignment: memory_alignment,
@@ -516,6 +536,10 @@ impl Driver for FileDriver {
             let before = std::mem::replace(&mut mode.read_only, read_only);
             self.adapt_descriptor(&mut mode).inspect_err(|_| mode.read_only = before)
         })
+    }
+
+    fn set_direct(&self, direct: bool) -> DriverFuture<'_, ()> {
+        Box::pin(async move { self.change_direct(direct) })
     }
 
     fn close(&self) -> DriverFuture<'_, ()> {

@@ -48,7 +48,6 @@ pub(in crate::io) fn reopen<'a>(
             return refuse("-c excludes the options 'cache.direct' and 'cache.no-flush'");
         }
         let image = session.image_mut().await?;
-        let old = image.node.flags();
         let mut new = with_options(&image.node, &mut given)?;
         same_children(&image.node, &mut given)?;
         if flags.has('r') || flags.has('w') {
@@ -57,9 +56,6 @@ pub(in crate::io) fn reopen<'a>(
         if let Some(cache) = cache {
             new.direct = cache.direct();
             new.no_flush = cache.no_flush();
-        }
-        if new.direct != old.direct {
-            return refuse("cache.direct cannot change while the image is open");
         }
         let (used, shared) = image.backend.permissions();
         if new.read_only {
