@@ -8,7 +8,10 @@ mod arena;
 mod asm;
 mod context;
 mod float;
+mod flow;
+mod integer;
 mod lower;
+mod memory;
 mod regs;
 
 pub(crate) use arena::{Arena, Frozen, Gate};
