@@ -28,6 +28,10 @@ Usage: cargo xtask COMMAND
                          --dir DIR           where sample and outputs lie (default target/bench)
                          --ours FILE         take this binary instead of building one
                          --json FILE         write the figures there, too
+  bench user [OPTIONS] compare the speed of RISC-V programs with stock
+                         --pairs N           runs of each tool (default 5)
+                         --ours FILE         take this binary instead of building one
+                         --sysroot DIR       run the python3 that is unpacked there, too
   fuzz TARGET [--seconds N]
                        fuzz the loader of programs, the LUKS or qcow2 opener, or the options parser (elf, luks,
                        qcow2, options) for N seconds

@@ -8,6 +8,7 @@ mod inputs;
 mod limits;
 mod report;
 mod runner;
+mod user;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,9 @@ struct Options {
 
 /// Runs the benchmarks that `args` name.
 pub(crate) fn run(args: Vec<String>) -> Result<()> {
+    if args.first().is_some_and(|name| name == "user") {
+        return user::run(&args[1..]);
+    }
     let options = Options::parse(args)?;
     apt::ensure(&[apt::E2FSPROGS])?;
     apt::ensure_stock(&[apt::STOCK_TOOLS])?;
