@@ -229,6 +229,18 @@ impl Code {
         self.rr(width, &[0xf7], if signed { 5 } else { 4 }, a, false);
     }
 
+    /// `div a` or `idiv a`: `rax` and `rdx` = quotient and remainder of `rax`, extended, by `a`
+    pub(super) fn divide(&mut self, width: Width, a: Reg, signed: bool) {
+        if signed {
+            // cdq, cqo
+            self.rex(width, 0, 0, 0, false);
+            self.byte(0x99);
+        } else {
+            self.alu(Alu::Xor, Width::W32, RDX, RDX);
+        }
+        self.rr(width, &[0xf7], if signed { 7 } else { 6 }, a, false);
+    }
+
     /// `imul d, a`
     pub(super) fn mul(&mut self, width: Width, d: Reg, a: Reg) {
         self.rr(width, &[0x0f, 0xaf], d.0, a, false);

@@ -160,7 +160,7 @@ impl Lowering<'_> {
     }
 
     /// Puts `rax` into the word; `slow` comes back behind that.
-    fn finish(&mut self, at: usize, uop: &Uop, slow: Label) {
+    pub(super) fn finish(&mut self, at: usize, uop: &Uop, slow: Label) {
         let back = self.code.label();
         let before = self.registers.clone();
         let d = self.registers.write(&mut self.code, uop.d);

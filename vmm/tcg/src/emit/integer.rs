@@ -237,6 +237,40 @@ impl Lowering<'_> {
         true
     }
 
+    /// Divides, unless the divisor is one that the host's instruction does not take: zero, and for signed numbers -1,
+    /// whose quotient may not fit.
+    pub(super) fn division(&mut self, at: usize, uop: &Uop) -> bool {
+        let (signed, remainder) = match uop.op {
+            Op::DivU => (false, false),
+            Op::DivS => (true, false),
+            Op::RemU => (false, true),
+            Op::RemS => (true, true),
+            _ => return false,
+        };
+        let width = width(uop.ty);
+        let a = self.registers.read(&mut self.code, uop.a);
+        let b = if uop.b == Slot::IMM {
+            self.code.constant(RCX, i64::from(uop.imm).cast_unsigned());
+            RCX
+        } else {
+            self.registers.read(&mut self.code, uop.b)
+        };
+        let slow = self.code.label();
+        self.code.test(width, b, b);
+        self.code.branch(Cond::Equal, slow);
+        if signed {
+            self.code.alu_imm(Alu::Cmp, width, b, -1);
+            self.code.branch(Cond::Equal, slow);
+        }
+        self.code.mov(width, RAX, a);
+        self.code.divide(width, b, signed);
+        if remainder {
+            self.code.mov(width, RAX, RDX);
+        }
+        self.finish(at, uop, slow);
+        true
+    }
+
     pub(super) fn select(&mut self, uop: &Uop) -> bool {
         let (code, registers) = (&mut self.code, &mut self.registers);
         let condition = registers.read(code, uop.a);

@@ -270,7 +270,7 @@ impl Lowering<'_> {
                 true
             }
             Shape::Unary => self.unary(&uop),
-            Shape::Binary => self.binary(&uop),
+            Shape::Binary => self.division(at, &uop) || self.binary(&uop),
             Shape::Select => self.select(&uop),
             Shape::Load => self.load(at, &uop),
             Shape::Store => self.store(at, &uop),
