@@ -240,3 +240,35 @@ fn amended_images_show_the_same() {
     scratch.fails(1, &["amend", "-f", "raw", "-o", "size=1M", "base.raw"]);
     assert!(scratch.ok(&["amend", "-f", "qcow2", "-o", "help"]).starts_with("Amend options"));
 }
+
+#[test]
+fn key_slots_of_encrypted_qcow2_images_are_amended() {
+    let scratch = Scratch::new();
+    let objects = ["--object", "secret,id=s0,data=zero", "--object", "secret,id=s1,data=one"];
+    let run = |command: &str, args: &[&str]| {
+        scratch.run(&[&[command], &objects[..], args].concat()).status.code()
+    };
+    let create = "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=10";
+    assert_eq!(run("create", &["-q", "-f", "qcow2", "-o", create, "a.qcow2", "4M"]), Some(0));
+    let image = |key: &str| format!("driver=qcow2,file.filename=a.qcow2,encrypt.key-secret={key}");
+    let amend = |key: &str, options: &str| {
+        run("amend", &["--image-opts", &image(key), "-o", &format!("encrypt.{options}")])
+    };
+    // Which of the two passphrases open the image for the reference.
+    let opens = || {
+        ["s0", "s1"].map(|key| {
+            let mut stock = std::process::Command::new("qemu-io");
+            stock.args(objects).args(["-c", "read 0 4k", "--image-opts", &image(key)]);
+            let output = stock.current_dir(scratch.path("")).output();
+            output.expect("the reference's tools").status.success()
+        })
+    };
+    assert_eq!(opens(), [true, false]);
+    assert_eq!(amend("s0", "state=active,encrypt.new-secret=s1,encrypt.iter-time=10"), Some(0));
+    assert_eq!(opens(), [true, true]);
+    assert_eq!(amend("s1", "state=inactive,encrypt.old-secret=s0"), Some(0));
+    assert_eq!(opens(), [false, true]);
+    // The last passphrase stays.
+    assert_eq!(amend("s1", "state=inactive,encrypt.old-secret=s1"), Some(1));
+    assert_eq!(opens(), [false, true]);
+}
