@@ -162,3 +162,19 @@ fn a_chain_without_an_end_is_refused() {
     scratch.fails(1, &["convert", "a.qcow2", "x.raw"]);
     assert_eq!(scratch.names(), ["a.qcow2", "b.qcow2"]);
 }
+
+#[test]
+fn a_refcount_table_may_move_twice_before_it_is_stored() {
+    let scratch = Scratch::new();
+    let options = "cluster_size=512,refcount_bits=64";
+    scratch.ok(&["create", "-q", "-f", "qcow2", "-o", options, "a.qcow2", "33M"]);
+    let written = std::process::Command::new(scratch.exerciser())
+        .current_dir(scratch.path(""))
+        .args(["-f", "qcow2", "-c", "write -P 234 8M 6920192", "-c", "write -P 153 0 512"])
+        .args(["-c", "read -P 153 0 512", "a.qcow2"])
+        .output()
+        .expect("it runs");
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    assert!(scratch.ok(&["check", "a.qcow2"]).starts_with("No errors"));
+    scratch.same(&["check", "a.qcow2"]);
+}

@@ -237,7 +237,13 @@ impl<'i> Round<'i> {
         let mut removed = image.pending.take_unmapped();
         let discarded = image.tuning().pass_discard_other;
         let kind = if discarded { FreedKind::Discarded } else { FreedKind::Other };
-        removed.extend(image.alloc.lock().take_old_tables().iter().map(|table| Freed {
+        let old_tables = image.alloc.lock().take_old_tables();
+        let stored = image.header.lock().reftable_offset;
+        for table in old_tables.iter().filter(|table| table.offset != stored) {
+            // It moved on before the disk knew of it.
+            image.metadata.remove(Structure::REFCOUNT_TABLE, table.offset);
+        }
+        removed.extend(old_tables.iter().map(|table| Freed {
             offset: table.offset,
             clusters: table.clusters,
             kind,
