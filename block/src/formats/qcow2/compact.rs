@@ -9,18 +9,17 @@
 //!    until each of these was changed, since the flags in entries tell from the refcount whether a
 //!    cluster is shared.
 //!
-//! Tables move when what they lead to has moved, and so on up to the header; refcount structures are
-//! written anew by the code that changes their width.
+//! Tables move when what they lead to has moved, and so on up to the header; refcount structures come
+//! last, while no refcount changes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::alloc::HostRun;
 use super::bitmap::BitmapFlags;
-use super::check;
 use super::crypt::Crypt;
 use super::entry::{Cluster, Compressed, L1Entry, RawEntry, Standard};
-use super::header::L1_FIELDS;
+use super::header::{L1_FIELDS, REFTABLE_FIELDS};
 use super::image::Image;
 use super::overlap::Structure;
 use super::snapshot::SnapshotTable;
@@ -36,6 +35,8 @@ const MAX_SHARED: usize = 4 << 20;
 
 /// Longest run of clusters that is copied at once, in bytes.
 const MAX_RUN: u64 = 1 << 20;
+/// Passes at most: what one pass frees or writes anew can make room for the next one.
+const PASSES: usize = 3;
 /// Runs under way at once.
 const PARALLEL_RUNS: usize = 8;
 
@@ -53,11 +54,20 @@ impl Image {
         let before = self.file.size();
         self.store_tracked().await?;
         self.unclaim();
-        let (moved, stopped) = {
-            let _bitmaps = self.bitmap_changes.lock().await;
-            self.change_alone_soundly(async |image| Mover::new(image, watch).run().await.map(Ok))
-                .await?
-        };
+        let mut moved = 0;
+        let mut stopped = false;
+        for _ in 0..PASSES {
+            let (more, end) = {
+                let _bitmaps = self.bitmap_changes.lock().await;
+                let pass = async |image: &Arc<Image>| Mover::new(image, watch).run().await.map(Ok);
+                self.change_alone_soundly(pass).await?
+            };
+            moved += more;
+            stopped = end;
+            if more == 0 || stopped {
+                break;
+            }
+        }
         let _alone = self.size_changes.lock().await;
         self.cut_file().await?;
         Ok(Compaction { moved, before, after: self.file.size(), stopped })
@@ -520,23 +530,80 @@ impl<'i> Mover<'i> {
         image.store_directory(&directory, freed).await
     }
 
-    /// Writes the refcount structures anew if any of them is behind the end.
+    /// Moves the refcount blocks and the refcount table.
     async fn move_refcounts(&mut self) -> Result<()> {
-        let image = self.image;
         self.settle().await?;
-        let is_behind = {
-            let alloc = image.alloc.lock();
-            let (table, clusters) = alloc.refs.place();
-            let table_end = table + (u64::from(clusters) << image.geometry().cluster_bits);
-            table_end > self.end || alloc.refs.block_offsets().any(|offset| offset >= self.end)
-        };
-        if !is_behind {
+        self.move_refcount_blocks().await?;
+        self.move_refcount_table().await
+    }
+
+    async fn move_refcount_blocks(&mut self) -> Result<()> {
+        let image = self.image;
+        let blocks = image
+            .with_allocator(|alloc| {
+                let mut blocks = Vec::new();
+                for index in 0..alloc.refs.table_len() {
+                    blocks.extend(alloc.refs.block_offset(index)?.map(|offset| (index, offset)));
+                }
+                Ok(blocks)
+            })
+            .await?;
+        let mut moves = Vec::new();
+        let end = self.end;
+        for (index, old) in blocks.into_iter().filter(|(_, old)| *old >= end) {
+            let Some(new) = self.target().await? else { break };
+            moves.push((index, old, new));
+        }
+        if moves.is_empty() {
             return Ok(());
         }
-        let mut header = image.header.lock().clone();
-        let order = header.refcount_order;
-        check::change_refcount_width(&image.file, &mut header, &image.label, order).await?;
+        // From here on the blocks on disk do not change until the table names the copies.
+        self.settle().await?;
+        let len = image.geometry().cluster_size();
+        for &(_, old, new) in &moves {
+            let block = table_io::read(&image.file, old, len).await?;
+            table_io::write(&image.file, new, &block).await?;
+        }
+        image.file.flush().await?;
+        let header = image.header.lock().clone();
+        for &(index, _, new) in &moves {
+            let entry = header.reftable_offset + index * 8;
+            table_io::write(&image.file, entry, &new.to_be_bytes()).await?;
+        }
+        image.file.flush().await?;
         image.reload(header);
-        Ok(())
+        for &(_, old, _) in &moves {
+            image.release_now(old, 1).await?;
+        }
+        self.note_moved(moves.len() as u64 * len);
+        self.settle().await
+    }
+
+    async fn move_refcount_table(&mut self) -> Result<()> {
+        let image = self.image;
+        let mut header = image.header.lock().clone();
+        let (old, clusters) = (header.reftable_offset, u64::from(header.reftable_clusters));
+        let len = clusters << image.geometry().cluster_bits;
+        if old + len <= self.end {
+            return Ok(());
+        }
+        let run = image.allocate_contiguous(clusters, "refcount table").await?;
+        let Some(run) = self.keep(run).await? else { return Ok(()) };
+        self.settle().await?;
+        if image.header.lock().reftable_offset != old {
+            // Finding room has moved the table already.
+            return image.release_now(run.offset, clusters).await;
+        }
+        let table = table_io::read(&image.file, old, len).await?;
+        table_io::write(&image.file, run.offset, &table).await?;
+        image.file.flush().await?;
+        header.reftable_offset = run.offset;
+        let (at, field) = REFTABLE_FIELDS;
+        image.change_fields(at, field, |header| header.reftable_offset = run.offset).await?;
+        image.file.flush().await?;
+        image.reload(header);
+        image.release_now(old, clusters).await?;
+        self.note_moved(len);
+        self.settle().await
     }
 }
