@@ -356,13 +356,24 @@ impl Header {
     /// in the cluster is to be zero.
     pub(crate) fn serialise(&self) -> Result<Vec<u8>, HeaderError> {
         let names = (self.version >= 3).then(feature::name_table);
-        match self.serialise_with(names.as_deref()) {
-            Err(HeaderError::TooLong) if names.is_some() => self.serialise_with(None),
+        match self.serialise_with(names.as_deref(), None) {
+            Err(HeaderError::TooLong) if names.is_some() => self.serialise_with(None, None),
             other => other,
         }
     }
 
-    fn serialise_with(&self, names: Option<&[u8]>) -> Result<Vec<u8>, HeaderError> {
+    /// The first cluster of the image without what it can do without, up to the backing file name,
+    /// which is at `name_offset`.
+    pub(crate) fn serialise_apart(&self, name_offset: u64) -> Result<Vec<u8>, HeaderError> {
+        self.serialise_with(None, Some(name_offset))
+    }
+
+    /// `name_offset` is where the backing file name is; without it the name follows the extensions.
+    fn serialise_with(
+        &self,
+        names: Option<&[u8]>,
+        name_offset: Option<u64>,
+    ) -> Result<Vec<u8>, HeaderError> {
         let mut out = Vec::with_capacity(1024);
         out.extend(MAGIC);
         out.extend(self.version.to_be_bytes());
@@ -386,14 +397,16 @@ impl Header {
         }
         out.extend(self.extensions.serialise(names));
         if let Some(name) = &self.backing_file {
-            let offset = out.len() as u64;
+            let offset = name_offset.unwrap_or(out.len() as u64);
             let len = u32::try_from(name.len()).map_err(|_| HeaderError::TooLong)?;
             if name.len() > MAX_BACKING_NAME {
                 return Err(HeaderError::BackingName { offset, len });
             }
             out[8..16].copy_from_slice(&offset.to_be_bytes());
             out[16..20].copy_from_slice(&len.to_be_bytes());
-            out.extend(name.bytes());
+            if name_offset.is_none() {
+                out.extend(name.bytes());
+            }
         }
         if out.len() > 1 << self.cluster_bits { Err(HeaderError::TooLong) } else { Ok(out) }
     }

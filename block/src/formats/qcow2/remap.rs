@@ -8,7 +8,7 @@ use super::entry::{Cluster, RawEntry, Standard};
 use super::image::Image;
 use super::l2::Slice;
 use super::pending::FreedKind;
-use crate::driver::WriteFlags;
+use crate::driver::{Status, WriteFlags};
 use crate::error::Result;
 
 /// What a range is to become.
@@ -18,17 +18,21 @@ pub(super) enum Change {
     Zero {
         /// Storage may be given back.
         unmap: bool,
+        /// The backing file has zeroes only in the subclusters that the range ends in.
+        over_zeroes: bool,
     },
     /// Zeroes, where the format can say so, without storage.
     Discard,
     /// As if never written: the backing file shows through.
     Forget,
+    /// As they are, which is zeroes because nothing is allocated; anything else is an error.
+    Blank,
 }
 
 impl Change {
     /// Whether storage is not needed any more.
     fn unmaps(self) -> bool {
-        self != Change::Zero { unmap: false }
+        !matches!(self, Change::Zero { unmap: false, .. } | Change::Blank)
     }
 }
 
@@ -48,7 +52,8 @@ impl Image {
         let size = self.geometry().subcluster_size();
         let aligned =
             offset.is_multiple_of(size) && (end.is_multiple_of(size) || end == self.size());
-        if !self.geometry().zero_flag && (self.backing.is_some() || !unmap || !aligned) {
+        // Without a backing file what is not allocated is zero.
+        if !self.geometry().zero_flag && self.backing.is_some() {
             return Err(self.unsupported("images of version 2 cannot mark clusters as zero"));
         }
         if !aligned && offset / size != (end - 1) / size {
@@ -58,14 +63,35 @@ impl Image {
             let pass = flags & (WriteFlags::MAY_UNMAP | WriteFlags::FUA);
             self.data().write_zeroes(offset, len, pass).await?;
         }
-        let change =
-            if self.geometry().zero_flag { Change::Zero { unmap } } else { Change::Discard };
+        let change = if self.geometry().zero_flag {
+            let over_zeroes = aligned || self.backing_is_zero(offset / size * size, size).await?;
+            Change::Zero { unmap, over_zeroes }
+        } else if unmap {
+            Change::Discard
+        } else {
+            Change::Blank
+        };
         self.remap(offset, end, change).await?;
         if flags.contains(WriteFlags::FUA) {
             self.write_back().await?;
             self.barrier().await?;
         }
         Ok(())
+    }
+
+    /// Whether the backing file is known to have nothing but zeroes in a range.
+    async fn backing_is_zero(&self, start: u64, len: u64) -> Result<bool> {
+        let Some(backing) = &self.backing else { return Ok(true) };
+        let end = (start + len).min(backing.size());
+        let mut at = start;
+        while at < end {
+            let extent = backing.block_status(at, end - at, false).await?;
+            if !extent.status.contains(Status::ZERO) {
+                return Ok(false);
+            }
+            at += extent.len;
+        }
+        Ok(true)
     }
 
     /// Gives the storage of the clusters that lie in the range back.
@@ -124,7 +150,7 @@ impl Image {
     fn is_void(&self, change: Change) -> bool {
         match change {
             Change::Zero { .. } => false,
-            Change::Discard => self.backing.is_none(),
+            Change::Discard | Change::Blank => self.backing.is_none(),
             Change::Forget => true,
         }
     }
@@ -192,41 +218,41 @@ impl Image {
             Cluster::Standard(s) => Standard { allocated: 0, zero, ..s },
             Cluster::Compressed(_) => Standard { zero, ..empty },
         };
+        let whole =
+            geometry.in_cluster(from) == 0 && (geometry.in_cluster(to) == 0 || to == self.size());
         let new = match change {
             Change::Forget => empty,
-            Change::Discard if host.is_none() && self.backing.is_none() => return Ok(old),
+            Change::Discard | Change::Blank if host.is_none() && self.backing.is_none() => {
+                return Ok(old);
+            }
+            Change::Blank => {
+                return Err(self.unsupported("images of version 2 cannot mark clusters as zero"));
+            }
+            Change::Discard if !whole => {
+                return Err(self.unsupported("part of a cluster cannot be given back"));
+            }
             Change::Discard if !geometry.zero_flag => empty,
             Change::Discard if keep => emptied(all),
             Change::Discard => zeroes,
-            Change::Zero { unmap } => {
-                let whole = geometry.in_cluster(from) == 0
-                    && (geometry.in_cluster(to) == 0 || to == self.size());
-                match old {
-                    Cluster::Standard(_) if whole && unmap && host.is_some() && !keep => zeroes,
-                    _ if whole => emptied(all),
-                    Cluster::Standard(s) => self.zero_part(s, from, to)?,
-                    Cluster::Compressed(_) => {
-                        return Err(
-                            self.unsupported("part of a compressed cluster cannot be zeroed")
-                        );
-                    }
+            Change::Zero { unmap, over_zeroes } => match old {
+                Cluster::Standard(_) if whole && unmap && host.is_some() && !keep => zeroes,
+                _ if whole => emptied(all),
+                Cluster::Standard(s) => self.zero_part(s, from, to, over_zeroes)?,
+                Cluster::Compressed(_) => {
+                    return Err(self.unsupported("part of a compressed cluster cannot be zeroed"));
                 }
-            }
+            },
         };
         Ok(Cluster::Standard(new))
     }
 
-    /// Zeroes part of a cluster: whole subclusters, or a part of one whose rest is zero.
-    fn zero_part(&self, old: Standard, from: u64, to: u64) -> Result<Standard> {
+    /// Zeroes part of a cluster: whole subclusters, or a part of one whose rest is zero. `over_zeroes`
+    /// tells whether what is not allocated there reads as zero.
+    fn zero_part(&self, old: Standard, from: u64, to: u64, over_zeroes: bool) -> Result<Standard> {
         let size = self.geometry().subcluster_size();
         let mask = self.subclusters_between(from, to);
         let aligned = from.is_multiple_of(size) && (to.is_multiple_of(size) || to == self.size());
-        let unallocated_zero = match &self.backing {
-            None => true,
-            Some(backing) => from / size * size >= backing.size(),
-        };
-        let rest_is_zero =
-            old.zero & mask == mask || (old.allocated & mask == 0 && unallocated_zero);
+        let rest_is_zero = old.zero & mask == mask || (old.allocated & mask == 0 && over_zeroes);
         if !aligned && !rest_is_zero {
             return Err(self.unsupported("the range ends within a subcluster that has other data"));
         }

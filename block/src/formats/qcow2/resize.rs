@@ -209,7 +209,8 @@ impl Image {
         }
         if self.geometry().zero_flag {
             let end = self.whole_clusters(to);
-            return self.remap(from, end, Change::Zero { unmap: false }).await;
+            let change = Change::Zero { unmap: false, over_zeroes: false };
+            return self.remap(from, end, change).await;
         }
         // Without zero clusters there must be data, as far as the backing file has any.
         let shown = self.backing.as_ref().map_or(0, |backing| backing.size());

@@ -5,24 +5,32 @@ use std::sync::Arc;
 use super::check;
 use super::header::Header;
 use super::image::Image;
-use crate::buf::IoBufMut;
+use crate::buf::{IoBuf, IoBufMut, is_zero};
 use crate::driver::{CheckReport, Repair, WriteFlags};
 use crate::error::{Error, Result};
 use crate::num::AsUsize;
 
 /// The part of the header cluster that reaches the disk whole, in bytes.
 const SECTOR: usize = 512;
+/// Bytes at the end of the header cluster that hold the old name of the backing file while the header
+/// changes; names have at most 1023.
+const SPARE: usize = 1024;
 
 impl Image {
     /// Changes anything in the header cluster, durably. Header extensions and
     /// fields that are not known here stay as they are.
+    ///
+    /// At every moment the file has the old header or the new one: each write of the first sector goes
+    /// from one complete header to the next, and what the header on the disk refers to is not touched.
     pub(super) async fn change_header(&self, change: impl FnOnce(&mut Header)) -> Result<()> {
         let _changes = self.header_changes.lock().await;
-        let mut header = self.header.lock().clone();
+        let old = self.header.lock().clone();
+        let mut header = old.clone();
         change(&mut header);
         let bytes =
             header.serialise().map_err(|e| Error::unsupported(&*self.label, e.to_string()))?;
-        let mut cluster = IoBufMut::zeroed(self.geometry().cluster_size().as_usize());
+        let size = self.geometry().cluster_size().as_usize();
+        let mut cluster = IoBufMut::zeroed(size);
         cluster
             .get_mut(..bytes.len())
             .ok_or_else(|| self.unsupported("the header does not fit into one cluster"))?
@@ -30,16 +38,55 @@ impl Image {
         let cluster = cluster.freeze();
         // What the header is about to refer to must be there.
         self.barrier().await?;
-        // The first sector says where in the cluster other things are.
-        let tail = cluster.slice(SECTOR..);
-        if !tail.is_empty() {
-            self.file.write(SECTOR as u64, tail, WriteFlags::empty()).await?;
-            self.file.flush().await?;
+        let stored = self.file.read(0, IoBufMut::new(size)).await?;
+        if stored.get(SECTOR..) == cluster.get(SECTOR..) {
+            self.write_first_sector(&cluster).await?;
+        } else {
+            // The end of the cluster is kept free for the old name.
+            let spare = size.saturating_sub(SPARE);
+            let fits = spare >= SECTOR && bytes.len() <= spare;
+            let end =
+                if fits && self.set_aside(&old, &stored, spare).await? { spare } else { size };
+            self.write_durably(SECTOR, cluster.slice(SECTOR..end)).await?;
+            self.write_first_sector(&cluster).await?;
+            if end < size {
+                // Nothing refers to that any more.
+                self.file.write(end as u64, cluster.slice(end..), WriteFlags::empty()).await?;
+            }
         }
-        self.file.write(0, cluster.slice(..SECTOR), WriteFlags::empty()).await?;
-        self.file.flush().await?;
         *self.header.lock() = header;
         Ok(())
+    }
+
+    /// Makes the header on the disk, which is `old`, refer to nothing between its first sector and the
+    /// offset `spare`: the name of the backing file goes to `spare`, the names of features are left
+    /// out. `stored` is the header cluster. Returns whether the bytes from `spare` on are in use now;
+    /// there is nothing to do where the rest of the cluster is empty, and nothing can be done where the
+    /// first sector is too small for the rest of the header.
+    async fn set_aside(&self, old: &Header, stored: &[u8], spare: usize) -> Result<bool> {
+        let apart = old.serialise_apart(spare as u64);
+        let apart = apart.map_err(|e| Error::unsupported(&*self.label, e.to_string()))?;
+        let is_empty = stored.get(SECTOR..).is_none_or(is_zero);
+        if is_empty || apart.len() > SECTOR {
+            return Ok(false);
+        }
+        let mut tail = IoBufMut::zeroed(SPARE);
+        let name = old.backing_file.as_deref().unwrap_or_default().as_bytes();
+        tail.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
+        self.write_durably(spare, tail.freeze()).await?;
+        let mut sector = IoBufMut::zeroed(SECTOR);
+        sector.iter_mut().zip(&apart).for_each(|(to, from)| *to = *from);
+        self.write_first_sector(&sector.freeze()).await?;
+        Ok(true)
+    }
+
+    async fn write_first_sector(&self, cluster: &IoBuf) -> Result<()> {
+        self.write_durably(0, cluster.slice(..SECTOR)).await
+    }
+
+    async fn write_durably(&self, offset: usize, bytes: IoBuf) -> Result<()> {
+        self.file.write(offset as u64, bytes, WriteFlags::empty()).await?;
+        self.file.flush().await
     }
 
     /// Changes the backing file that the header names.
