@@ -9,6 +9,7 @@ use cairn_block::driver::{Driver, Perm};
 use cairn_block::formats::qcow2::create::format_node;
 use cairn_block::graph::{Backend, Graph, Node, NodeFlags, OpenOptions};
 use cairn_block::options::{Dict, Value as OptionValue};
+use cairn_block::secret::Secret;
 use cairn_block::{Error, Op, Result};
 
 use crate::{Disk, Memory, Model, Profile, Value, stock};
@@ -17,6 +18,8 @@ use crate::{Disk, Memory, Model, Profile, Value, stock};
 const WRITER: Perm = Perm::CONSISTENT_READ.union(Perm::WRITE).union(Perm::RESIZE);
 /// Content of backing files.
 const BACKING: Value = Value::Tag(u32::MAX);
+/// The secret of encrypted images, which is called as it is.
+const SECRET: &str = "secret";
 
 /// One kind of image.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +36,15 @@ pub struct Layout {
     pub backing: Option<u64>,
     /// The guest's data lies in a file of its own.
     pub data_file: bool,
+    /// The guest's data is encrypted, with LUKS and a secret of its own.
+    pub encrypted: bool,
 }
 
 impl Layout {
     /// Name of the image in a directory.
     pub const IMAGE: &str = "file";
+    /// A secret that every graph has, beside that of encrypted images.
+    pub const OTHER_SECRET: &str = "other";
 
     /// A disk of `clusters` clusters without other files.
     pub const fn new(
@@ -47,7 +54,7 @@ impl Layout {
         clusters: u64,
     ) -> Layout {
         let size = cluster * clusters;
-        Layout { name, options, size, cluster, backing: None, data_file: false }
+        Layout { name, options, size, cluster, backing: None, data_file: false, encrypted: false }
     }
 
     fn has(&self, name: &str, value: &str) -> bool {
@@ -93,6 +100,9 @@ impl Layout {
     /// live as long as somebody holds or uses them.
     fn graph(&self, devices: Vec<Box<dyn Driver>>) -> Result<(Arc<Graph>, Vec<Arc<Node>>)> {
         let graph = Graph::new();
+        for id in [SECRET, Layout::OTHER_SECRET] {
+            graph.secrets().add(id, Secret::new(id.into()))?;
+        }
         let mut nodes = Vec::new();
         let flags = NodeFlags { unmap: true, ..NodeFlags::default() };
         for (name, device) in ["file", "data"].into_iter().zip(devices) {
@@ -126,6 +136,12 @@ impl Layout {
         if self.data_file {
             options.insert("data_file", data_file);
         }
+        if self.encrypted {
+            options.insert("encrypt.format", "luks");
+            options.insert("encrypt.key-secret", SECRET);
+            // As quick as iterations allow.
+            options.insert("encrypt.iter-time", "0");
+        }
         let user = |name| {
             let node = graph.node(name);
             node.map(|node| Backend::new(&graph, node, "test", WRITER, Perm::all())).transpose()
@@ -154,6 +170,9 @@ impl Layout {
         options.insert("file", "file");
         if self.data_file {
             options.insert("data-file", "data");
+        }
+        if self.encrypted {
+            options.insert("encrypt.key-secret", SECRET);
         }
         let base = self.backing.map(|_| OptionValue::from("base"));
         options.insert("backing", base.unwrap_or(OptionValue::Null));
@@ -203,9 +222,14 @@ impl Layout {
             let path = path.display();
             children.push(format!(r#""{child}": {{"driver": "file", "filename": "{path}"}}"#));
         }
-        let children = children.join(", ");
-        let image = format!(r#"json:{{"driver": "qcow2", "backing": null, {children}}}"#);
-        Ok(stock::qemu_img(["check", &image]))
+        if self.encrypted {
+            let key = format!(r#"{{"format": "luks", "key-secret": "{SECRET}"}}"#);
+            children.push(format!(r#""encrypt": {key}"#));
+        }
+        let options = children.join(", ");
+        let image = format!(r#"json:{{"driver": "qcow2", "backing": null, {options}}}"#);
+        let secret = format!("secret,id={SECRET},data={SECRET}");
+        Ok(stock::qemu_img(["check", "--object", &secret, &image]))
     }
 }
 
