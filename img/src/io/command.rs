@@ -425,7 +425,7 @@ pub(super) async fn execute(session: &mut Session, line: &str) -> bool {
     let words = words(line);
     let Some((name, rest)) = words.split_first() else { return true };
     let Some(command) = find(name) else {
-        eprintln!("command \"{name}\" not found");
+        session.out.complain(&format!("command \"{name}\" not found"));
         return false;
     };
     let call = Call { name, words: rest };
@@ -452,12 +452,12 @@ async fn attempt(session: &mut Session, command: &Command, call: Call<'_>) -> Re
 fn show(session: &Session, command: &Command, fault: Fault) {
     match fault {
         Fault::Result(line) => session.out.line(&line),
-        Fault::Error(line) => eprintln!("{}: {line}", session.program.name()),
-        Fault::Note(line) => eprintln!("{line}"),
-        Fault::NoFile => eprintln!("no file open, try 'help open'"),
+        Fault::Error(line) => session.out.complain(&format!("{}: {line}", session.program.name())),
+        Fault::Note(line) => session.out.complain(&line),
+        Fault::NoFile => session.out.complain("no file open, try 'help open'"),
         Fault::Usage(line) => {
             if let Some(line) = line {
-                eprintln!("{line}");
+                session.out.complain(&line);
             }
             session.out.line(&command.usage());
         }

@@ -19,14 +19,16 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use cairn_block::engine::EngineConfig;
-use cairn_block::graph::Policy;
+use cairn_block::graph::{Graph, Policy};
 
 use crate::cli::args::print;
 use crate::cli::{Program, objects, parse, report, shell};
 use crate::error::Result;
 use crate::runtime;
 use args::Cli;
+use image::Opening;
 use input::Input;
+use output::Output;
 use session::Session;
 
 /// Exit status if any command failed, or nothing could be started.
@@ -61,7 +63,8 @@ fn execute(program: Program, cli: Cli) -> Result<u8> {
     objects::create(&graph, &cli.objects)?;
     let opening = cli.opening()?;
     runtime::run(&EngineConfig::default(), async {
-        let mut session = Session::new(graph, program, cli.image_opts, cli.misalign);
+        let mut session =
+            Session::new(graph, program, cli.image_opts, cli.misalign, Output::standard());
         if let Some(file) = &cli.file {
             session.open(&opening.of(file)).await?;
         }
@@ -76,4 +79,24 @@ fn execute(program: Program, cli: Cli) -> Result<u8> {
         session.out.finish()?;
         Ok(if failed { EXIT_FAILURE } else { 0 })
     })
+}
+
+/// Runs command `lines` on the image that the image options `image` describe, without a word to
+/// anybody. Returns whether all of them succeeded. For programs that test the commands; the caller is on
+/// an I/O thread.
+pub async fn exercise(image: &str, lines: &[&str]) -> Result<bool> {
+    // Under the reference's name a failed request has no second line on standard error.
+    let program = Program::QemuIo;
+    let mut session = Session::new(Graph::new(), program, true, false, Output::silent());
+    let name = Some(image.to_owned());
+    session.open(&Opening { name, image_opts: true, ..Opening::default() }).await?;
+    let mut succeeded = true;
+    for line in lines {
+        succeeded &= command::execute(&mut session, line).await;
+        if session.is_over() {
+            break;
+        }
+    }
+    session.close().await?;
+    Ok(succeeded)
 }

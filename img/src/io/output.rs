@@ -1,5 +1,6 @@
-//! Standard output: buffered as C programs buffer it, so that merged output has the order that test
-//! suites expect. Lines appear at once on a terminal, else when a prompt is shown or the program ends.
+//! Where results and complaints go. Standard output is buffered as C programs buffer it, so that merged
+//! output has the order that test suites expect: lines appear at once on a terminal, else when a prompt
+//! is shown or the program ends.
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
@@ -10,10 +11,12 @@ use crate::error::{Error, Result};
 /// Bytes that a pipe or file gets at once.
 const BUFFER: usize = 4096;
 
-/// Where results go. Commands and requests in the background share it.
+/// Where results and complaints go. Commands and requests in the background share it.
 pub(super) struct Output {
     state: Mutex<State>,
     at_once: bool,
+    /// Nothing is shown.
+    silent: bool,
 }
 
 struct State {
@@ -23,15 +26,27 @@ struct State {
 }
 
 impl Output {
-    /// Standard output.
-    pub(super) fn stdout() -> Output {
+    /// Standard output and standard error.
+    pub(super) fn standard() -> Output {
         let stdout = io::stdout();
-        Output::new(stdout.is_terminal(), Box::new(stdout))
+        Output::new(stdout.is_terminal(), false, Box::new(stdout))
     }
 
-    fn new(at_once: bool, writer: Box<dyn Write + Send>) -> Output {
+    /// Nowhere.
+    pub(super) fn silent() -> Output {
+        Output::new(false, true, Box::new(io::sink()))
+    }
+
+    fn new(at_once: bool, silent: bool, writer: Box<dyn Write + Send>) -> Output {
         let writer = BufWriter::with_capacity(BUFFER, writer);
-        Output { state: Mutex::new(State { writer, error: None }), at_once }
+        Output { state: Mutex::new(State { writer, error: None }), at_once, silent }
+    }
+
+    /// Prints a line on standard error.
+    pub(super) fn complain(&self, text: &str) {
+        if !self.silent {
+            eprintln!("{text}");
+        }
     }
 
     /// Prints `text` as it is.

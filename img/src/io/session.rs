@@ -30,18 +30,19 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A session without an image, whose objects are in `graph`.
+    /// A session without an image, whose objects are in `graph` and whose words go to `out`.
     pub(super) fn new(
         graph: Arc<Graph>,
         program: Program,
         image_opts: bool,
         misalign: bool,
+        out: Output,
     ) -> Session {
         Session {
             program,
             image_opts,
             misalign,
-            out: Arc::new(Output::stdout()),
+            out: Arc::new(out),
             graph,
             image: None,
             background: Vec::new(),

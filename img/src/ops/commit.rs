@@ -98,7 +98,29 @@ pub async fn commit(
     let top = |keep: bool| Access { write: !keep, resize: !keep, exclusive: true, ..access };
     let Pair { sources, base, keep, .. } =
         open_pair(graph, request, |keep| (top(keep), access)).await?;
-    let copied = copy(request, &sources, &base, notice).await;
+    write_down(sources, base, keep, request.rate, notice).await
+}
+
+/// Writes what `top` holds into `base` and closes both. `top` is opened without the base and without
+/// what is below it; unless `keep`, it is emptied when the base has everything durably.
+pub async fn merge(
+    top: Backend,
+    base: Backend,
+    keep: bool,
+    rate: Option<u64>,
+    notice: &dyn Notice,
+) -> Result<()> {
+    write_down(Sources::new(vec![top]), base, keep, rate, notice).await
+}
+
+async fn write_down(
+    sources: Sources,
+    base: Backend,
+    keep: bool,
+    rate: Option<u64>,
+    notice: &dyn Notice,
+) -> Result<()> {
+    let copied = copy(&sources, &base, rate, notice).await;
     let closed = base.close().await;
     if !keep && copied.is_ok() && closed.is_ok() {
         empty(&sources).await?;
@@ -211,9 +233,9 @@ fn cut_below(options: &mut Dict, depth: usize) {
 }
 
 async fn copy(
-    request: &CommitRequest,
     sources: &Sources,
     base: &Backend,
+    rate: Option<u64>,
     notice: &dyn Notice,
 ) -> Result<()> {
     if base.size() < sources.size() {
@@ -232,7 +254,7 @@ async fn copy(
         parallel: PARALLEL,
         in_order: false,
         copy_range: false,
-        rate: request.rate,
+        rate,
         salvage: false,
         start: 0,
         journal: None,

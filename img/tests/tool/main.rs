@@ -7,6 +7,7 @@ mod compaction;
 mod content;
 mod exerciser;
 mod interruption;
+mod kills;
 mod qcow2_images;
 mod raw_images;
 mod rehearsal;
