@@ -23,6 +23,8 @@ pub(crate) const RESCUE_ISO: Package =
     Package { name: "grub-rescue-pc", shows: "/usr/lib/grub-rescue/grub-rescue-cdrom.iso" };
 /// A C++ compiler, for libFuzzer.
 pub(crate) const CPP_COMPILER: Package = Package { name: "g++", shows: "c++" };
+/// The installer of Python packages.
+pub(crate) const PIP: Package = Package { name: "python3-pip", shows: "pip3" };
 /// The reference's image tools, in the release that the tests compare with.
 pub(crate) const STOCK_TOOLS: Package = Package { name: "qemu-utils", shows: "qemu-img" };
 /// The reference's user-mode emulators.

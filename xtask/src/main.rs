@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod error;
 mod fuzz;
+mod python;
 mod shell;
 mod test;
 mod tool;
@@ -21,7 +22,7 @@ Usage: cargo xtask COMMAND
                          --full       real input at its full size of 6 GiB
                          --no-install take the machine as it is
   bench NAME [OPTIONS] compare speed and memory with stock; NAME is convert, create, random, start,
-                       check, memory or all
+                       check, crypto, commit, rebase, memory or all
                          --size full|quick   sample disk of 6 GiB (default) or 512 MiB
                          --pairs N           runs of each tool (default 5)
                          --only TEXT         cases whose name contains TEXT
@@ -33,8 +34,8 @@ Usage: cargo xtask COMMAND
                          --ours FILE         take this binary instead of building one
                          --sysroot DIR       run the python3 that is unpacked there, too
   fuzz TARGET [--seconds N]
-                       fuzz the loader of programs, the LUKS or qcow2 opener, or the options parser (elf, luks,
-                       qcow2, options) for N seconds
+                       fuzz the loader of programs, the commands of the I/O exerciser, the LUKS or qcow2 opener,
+                       or the options parser (elf, io, luks, qcow2, options) for N seconds
   tool NAME            install the cargo tool NAME (cargo-deny, cargo-nextest) if it is missing and
                        print where it is
 ";

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: installs what the tests need, builds, and runs all of them.
 
 use crate::error::Result;
-use crate::{apt, shell, tool};
+use crate::{apt, python, shell, tool};
 
 /// Runs the tests; unknown arguments go to the test runner.
 pub(crate) fn run(args: Vec<String>) -> Result<()> {
@@ -25,6 +25,7 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
     if install {
         apt::ensure(&[apt::E2FSPROGS, apt::RESCUE_ISO, apt::RISCV_COMPILER])?;
         apt::ensure_stock(&[apt::STOCK_TOOLS, apt::STOCK_USER])?;
+        python::ensure()?;
     }
     let nextest = tool::ensure("cargo-nextest")?;
     shell::show(shell::cargo().args(["build", "--locked", "--workspace", "--bins"]))?;

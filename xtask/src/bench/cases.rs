@@ -18,14 +18,29 @@ pub(super) enum Group {
     Start,
     /// Checking metadata.
     Check,
+    /// Encryption: ciphers alone, and converting to and from LUKS.
+    Crypto,
+    /// Writing an overlay into its backing file.
+    Commit,
+    /// Giving an overlay another backing file.
+    Rebase,
     /// Peak memory of each of the others.
     Memory,
 }
 
 impl Group {
     /// Every group.
-    pub(super) const ALL: [Group; 6] =
-        [Group::Convert, Group::Create, Group::Random, Group::Start, Group::Check, Group::Memory];
+    pub(super) const ALL: [Group; 9] = [
+        Group::Convert,
+        Group::Create,
+        Group::Random,
+        Group::Start,
+        Group::Check,
+        Group::Crypto,
+        Group::Commit,
+        Group::Rebase,
+        Group::Memory,
+    ];
 
     /// The name on the command line.
     pub(super) fn name(self) -> &'static str {
@@ -35,6 +50,9 @@ impl Group {
             Group::Random => "random",
             Group::Start => "start",
             Group::Check => "check",
+            Group::Crypto => "crypto",
+            Group::Commit => "commit",
+            Group::Rebase => "rebase",
             Group::Memory => "memory",
         }
     }
@@ -48,6 +66,8 @@ pub(super) struct Case {
     group: Group,
     /// Arguments, split at blanks; run in the folder of the inputs.
     pub(super) args: String,
+    /// The input that the output is a copy of when a run starts; otherwise there is none then.
+    pub(super) starts_from: Option<&'static str>,
     /// Stock's time divided by ours that is to be reached.
     pub(super) target: Option<f64>,
     /// How often the command runs for one figure; commands of milliseconds run many times.
@@ -60,7 +80,20 @@ pub(super) struct Case {
 impl Case {
     fn new(group: Group, name: &'static str, args: impl Into<String>) -> Self {
         let args = args.into();
-        Self { name, group, args, target: None, repeat: 1, limits: Vec::new(), for_memory: false }
+        Self {
+            name,
+            group,
+            args,
+            starts_from: None,
+            target: None,
+            repeat: 1,
+            limits: Vec::new(),
+            for_memory: false,
+        }
+    }
+
+    fn starts_from(self, input: &'static str) -> Self {
+        Self { starts_from: Some(input), ..self }
     }
 
     fn target(self, ratio: f64) -> Self {
@@ -99,7 +132,9 @@ impl Case {
 /// Every case, for a sample disk of this size.
 pub(super) fn all(disk: Disk) -> Vec<Case> {
     use Group::{Check, Convert, Create, Start};
-    use names::{OUTPUT, QCOW2, RAW, SMALL_CLUSTERS, ZLIB, ZSTD};
+    use names::{
+        LUKS, OUTPUT, OVERLAY, QCOW2, RAW, SECRET, SHIFTED, SMALL_CLUSTERS, TOP, ZLIB, ZSTD,
+    };
     let convert = |name, options: &str, source: &str| {
         Case::new(Convert, name, format!("convert {options} {source} {OUTPUT}"))
     };
@@ -169,6 +204,46 @@ pub(super) fn all(disk: Disk) -> Vec<Case> {
         Case::new(Check, "check, zlib", format!("check -q -f qcow2 {ZLIB}"))
             .repeat(10)
             .limits([Limit::Process]),
+        Case::new(
+            Group::Crypto,
+            "raw to LUKS",
+            format!(
+                "convert {SECRET} -f raw -O luks -o key-secret=key,iter-time=10 {RAW} {OUTPUT}"
+            ),
+        )
+        .target(1.5)
+        .limits([Limit::MemoryCopy(&[RAW])]),
+        Case::new(
+            Group::Crypto,
+            "LUKS to raw",
+            format!(
+                "convert {SECRET} --image-opts driver=luks,key-secret=key,file.filename={LUKS} \
+                 -O raw {OUTPUT}"
+            ),
+        )
+        .target(1.5)
+        .limits([Limit::MemoryCopy(&[LUKS])]),
+        // The output is the base of that overlay.
+        Case::new(Group::Commit, "commit", format!("commit -q -d -f qcow2 {TOP}"))
+            .starts_from(QCOW2)
+            .target(1.3)
+            .limits([Limit::MemoryCopy(&[TOP])]),
+        Case::new(
+            Group::Rebase,
+            "rebase, other content",
+            format!("rebase -f qcow2 -b {SHIFTED} -F qcow2 {OUTPUT}"),
+        )
+        .starts_from(OVERLAY)
+        .target(1.3)
+        .limits([Limit::MemoryCopy(&[QCOW2, SHIFTED])]),
+        Case::new(
+            Group::Rebase,
+            "rebase, same content",
+            format!("rebase -f qcow2 -b {SMALL_CLUSTERS} -F qcow2 {OUTPUT}"),
+        )
+        .starts_from(OVERLAY)
+        .target(1.3)
+        .limits([Limit::MemoryCopy(&[QCOW2, SMALL_CLUSTERS])]),
     ]
 }
 

@@ -20,6 +20,16 @@ pub(super) mod names {
     pub(crate) const ZLIB: &str = "zlib.qcow2";
     /// The same, compressed with zstd.
     pub(crate) const ZSTD: &str = "zstd.qcow2";
+    /// The sample encrypted with LUKS and [`SECRET`].
+    pub(crate) const LUKS: &str = "sample.luks";
+    /// The arguments that define the secret of encrypted images.
+    pub(crate) const SECRET: &str = "--object secret,id=key,data=benchmark";
+    /// The second half of the sample as qcow2: a disk with other content at most places.
+    pub(crate) const SHIFTED: &str = "shifted.qcow2";
+    /// An empty overlay of [`QCOW2`].
+    pub(crate) const OVERLAY: &str = "overlay.qcow2";
+    /// An overlay of [`OUTPUT`], when that is a copy of [`QCOW2`]; shows what [`SHIFTED`] shows.
+    pub(crate) const TOP: &str = "top.qcow2";
     /// What a run writes; deleted after it.
     pub(crate) const OUTPUT: &str = "output";
 }
@@ -41,10 +51,29 @@ impl Inputs {
             disk.make(&raw).at(&raw)?;
         }
         let inputs = Self { dir };
-        inputs.derive(stock, names::QCOW2, "")?;
-        inputs.derive(stock, names::SMALL_CLUSTERS, "-o cluster_size=4k")?;
-        inputs.derive(stock, names::ZLIB, "-c")?;
-        inputs.derive(stock, names::ZSTD, "-c -o compression_type=zstd")?;
+        let convert = |options: &str| format!("convert -f raw {options} {}", names::RAW);
+        inputs.derive(stock, names::QCOW2, &[&convert("-O qcow2")])?;
+        inputs.derive(stock, names::SMALL_CLUSTERS, &[&convert("-O qcow2 -o cluster_size=4k")])?;
+        inputs.derive(stock, names::ZLIB, &[&convert("-c -O qcow2")])?;
+        let zstd = "-c -O qcow2 -o compression_type=zstd";
+        inputs.derive(stock, names::ZSTD, &[&convert(zstd)])?;
+        let luks = format!("-O luks {} -o key-secret=key,iter-time=10", names::SECRET);
+        inputs.derive(stock, names::LUKS, &[&convert(&luks)])?;
+        let half = format!("driver=raw,offset={},file.filename={}", disk.size / 2, names::RAW);
+        inputs.derive(
+            stock,
+            names::SHIFTED,
+            &[&format!("convert -O qcow2 --image-opts {half}")],
+        )?;
+        let (base, shifted, output) = (names::QCOW2, names::SHIFTED, names::OUTPUT);
+        inputs.derive(
+            stock,
+            names::OVERLAY,
+            &[&format!("create -q -f qcow2 -b {base} -F qcow2")],
+        )?;
+        let over = format!("convert -f qcow2 -O qcow2 -B {base} -F qcow2 {shifted}");
+        let rename = format!("rebase -u -f qcow2 -b {output} -F qcow2");
+        inputs.derive(stock, names::TOP, &[&over, &rename])?;
         Ok(inputs)
     }
 
@@ -53,18 +82,19 @@ impl Inputs {
         &self.dir
     }
 
-    /// Converts the sample to qcow2 with `options` unless that was done before.
-    fn derive(&self, stock: &Tool, name: &str, options: &str) -> Result<()> {
+    /// Makes `name` with stock's `commands`, to which the file name is added, unless that was done before.
+    fn derive(&self, stock: &Tool, name: &str, commands: &[&str]) -> Result<()> {
         let path = self.dir.join(name);
         if path.exists() {
             return Ok(());
         }
         eprintln!("making {}", path.display());
         let part = format!("{name}.part");
-        let raw = names::RAW;
-        let done = stock.run(&self.dir, &format!("convert -f raw -O qcow2 {options} {raw} {part}"));
-        if done.code() != Some(0) {
-            return Err(Error::Wrong(format!("stock cannot make {name}: {}", done.err())));
+        for command in commands {
+            let done = stock.run(&self.dir, &format!("{command} {part}"));
+            if done.code() != Some(0) {
+                return Err(Error::Wrong(format!("stock cannot make {name}: {}", done.err())));
+            }
         }
         fs::rename(self.dir.join(part), &path).at(path)
     }

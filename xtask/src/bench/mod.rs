@@ -4,6 +4,7 @@
 //! machine hits both. Before each run the previous output is deleted and written data is on the disk.
 
 mod cases;
+mod cipher;
 mod inputs;
 mod limits;
 mod report;
@@ -54,6 +55,9 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
     let inputs = Inputs::prepare(&dir, options.disk, &stock)?;
 
     report::heading(&options.groups, options.pairs, &stock)?;
+    let ciphers =
+        if options.groups.contains(&Group::Crypto) { cipher::measure()? } else { Vec::new() };
+    report::ciphers(&ciphers);
     let mut all = Vec::new();
     for case in options.cases() {
         let pairs = case.pairs(options.pairs);
@@ -66,9 +70,9 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
     if all.is_empty() {
         return Err(Error::Usage("no case has that name".to_owned()));
     }
-    report::summary(&all);
+    report::summary(&all, &ciphers);
     if let Some(path) = options.json {
-        std::fs::write(&path, report::json(&all)).at(path)?;
+        std::fs::write(&path, report::json(&all, &ciphers)).at(path)?;
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! Shows figures to people and writes them for programs.
 
-use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use cairn_tests::tool::Tool;
 
 use super::cases::{Case, Group};
+use super::cipher::Speed;
 use super::limits::Bound;
 use super::runner::{Runs, Series};
 use crate::error::Result;
@@ -65,6 +65,20 @@ pub(super) fn heading(groups: &[Group], pairs: usize, stock: &Tool) -> Result<()
     Ok(())
 }
 
+/// Shows what ciphers do alone.
+pub(super) fn ciphers(speeds: &[Speed]) {
+    for speed in speeds {
+        let target = match speed.target {
+            Some(target) => {
+                let mark = if speed.fast_enough() { "✓" } else { "✗" };
+                format!(", target {:.1} {mark}", target / 1e9)
+            }
+            None => String::new(),
+        };
+        println!("{:<26}{:>10.2} GB/s on a core{target}", speed.name, speed.rate / 1e9);
+    }
+}
+
 /// Shows one case.
 pub(super) fn line(measured: &Measured) {
     let Measured { case, runs, limits } = measured;
@@ -96,7 +110,7 @@ pub(super) fn line(measured: &Measured) {
 }
 
 /// Says which targets were missed.
-pub(super) fn summary(all: &[Measured]) {
+pub(super) fn summary(all: &[Measured], ciphers: &[Speed]) {
     let missed = all.iter().filter(|measured| !measured.fast_enough());
     let fat = all.iter().filter(|measured| !measured.small_enough());
     println!("\npeak MiB is ours/stock; a run may need stock's and {} more", mib(MEMORY_ALLOWANCE));
@@ -105,6 +119,10 @@ pub(super) fn summary(all: &[Measured]) {
         fine = false;
         let target = measured.case.target.unwrap_or_default();
         println!("missed: {}: {:.2} of {target:.1}", measured.case.name, measured.ratio());
+    }
+    for speed in ciphers.iter().filter(|speed| !speed.fast_enough()) {
+        fine = false;
+        println!("missed: {}: {:.2} GB/s", speed.name, speed.rate / 1e9);
     }
     for measured in fat {
         fine = false;
@@ -115,31 +133,32 @@ pub(super) fn summary(all: &[Measured]) {
     }
 }
 
-/// The figures as a JSON array, times in seconds and memory in bytes.
-pub(super) fn json(all: &[Measured]) -> String {
-    let mut text = String::from("[\n");
-    for (index, measured) in all.iter().enumerate() {
-        let Measured { case, runs, limits } = measured;
-        let target = case.target.map_or("null".to_owned(), |target| target.to_string());
+/// The figures as a JSON array, times in seconds, memory in bytes and speeds in bytes a second.
+pub(super) fn json(all: &[Measured], ciphers: &[Speed]) -> String {
+    let target =
+        |target: Option<f64>| target.map_or("null".to_owned(), |target| target.to_string());
+    let speeds = ciphers.iter().map(|Speed { name, rate, target: wanted }| {
+        format!(r#"  {{"cipher": "{name}", "target": {}, "rate": {rate}}}"#, target(*wanted))
+    });
+    let cases = all.iter().map(|Measured { case, runs, limits }| {
         let bounds: Vec<_> = limits
             .iter()
             .map(|bound| {
                 format!(r#"{{"name": "{}", "seconds": {}}}"#, bound.name, bound.time.as_secs_f64())
             })
             .collect();
-        let _ = write!(
-            text,
-            r#"  {{"case": "{}", "target": {target}, "ratio": {:.4}, "stock": {}, "ours": {}, "limits": [{}]}}"#,
+        format!(
+            r#"  {{"case": "{}", "target": {}, "ratio": {:.4}, "stock": {}, "ours": {}, "limits": [{}]}}"#,
             case.name,
-            measured.ratio(),
+            target(case.target),
+            quotient(middle(&runs.stock), middle(&runs.ours)),
             series(&runs.stock),
             series(&runs.ours),
             bounds.join(", ")
-        );
-        text.push_str(if index + 1 < all.len() { ",\n" } else { "\n" });
-    }
-    text.push_str("]\n");
-    text
+        )
+    });
+    let objects: Vec<_> = speeds.chain(cases).collect();
+    format!("[\n{}\n]\n", objects.join(",\n"))
 }
 
 fn series(series: &Series) -> String {

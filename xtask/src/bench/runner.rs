@@ -60,6 +60,9 @@ pub(super) fn alternate(
 fn execute(case: &Case, tool: &Tool, dir: &Path, series: &mut Series) -> Result<()> {
     let output = dir.join(OUTPUT);
     clear(&output)?;
+    if let Some(input) = case.starts_from {
+        fs::copy(dir.join(input), &output).at(&output)?;
+    }
     shell::settle();
     let (mut wall, mut cpu) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..case.repeat {
