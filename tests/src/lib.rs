@@ -3,6 +3,7 @@
 //!
 //! The same runner and sample disks serve `cargo xtask demo` and `cargo xtask bench`.
 
+pub mod bitmaps;
 pub mod json;
 pub mod mutate;
 pub mod pattern;

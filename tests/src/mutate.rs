@@ -1,5 +1,7 @@
 //! Deterministic damage to image files, concentrated where formats keep their metadata.
 
+use std::ops::Range;
+
 use crate::random::Random;
 
 /// Part of a file that takes most edits: headers, and tables of small images.
@@ -30,7 +32,8 @@ pub fn mutant(image: &[u8], seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut bytes = image.to_vec();
     for _ in 0..=random.below(8) {
-        edit(&mut bytes, &mut random);
+        let range = if random.chance(60) { HEAD.min(bytes.len()) } else { bytes.len() };
+        edit(&mut bytes, 0..range, &mut random);
     }
     if random.chance(5) {
         bytes.truncate(random.index(image.len() + 1));
@@ -38,10 +41,22 @@ pub fn mutant(image: &[u8], seed: u64) -> Vec<u8> {
     bytes
 }
 
-fn edit(bytes: &mut [u8], random: &mut Random) {
-    let range = if random.chance(60) { HEAD.min(bytes.len()) } else { bytes.len() };
+/// `image` after one to eight edits chosen by `seed`, all of which begin in one of `places`.
+pub fn mutant_within(image: &[u8], places: &[Range<usize>], seed: u64) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let mut bytes = image.to_vec();
+    for _ in 0..=random.below(8) {
+        let place = random.pick(places).clone();
+        edit(&mut bytes, place, &mut random);
+    }
+    bytes
+}
+
+/// Changes bytes from a place in `range` on.
+fn edit(bytes: &mut [u8], range: Range<usize>, random: &mut Random) {
+    let offset = random.index(range.len());
     // Most fields of metadata lie at multiples of four.
-    let at = if random.chance(70) { random.index(range) & !3 } else { random.index(range) };
+    let at = range.start + if random.chance(70) { offset & !3 } else { offset };
     let room = bytes.len() - at;
     match random.below(3) {
         0 => {
@@ -63,7 +78,7 @@ fn edit(bytes: &mut [u8], random: &mut Random) {
 
 #[cfg(test)]
 mod tests {
-    use super::mutant;
+    use super::{mutant, mutant_within};
 
     #[test]
     fn the_same_seed_makes_the_same_mutant_and_seeds_differ() {
@@ -71,6 +86,18 @@ mod tests {
         assert_eq!(mutant(&image, 7), mutant(&image, 7));
         let changed = (0..200).filter(|seed| mutant(&image, *seed) != image).count();
         assert!(changed > 195, "only {changed} of 200 seeds changed anything");
+    }
+
+    #[test]
+    fn edits_stay_in_their_places() {
+        let image = vec![0; 10_000];
+        for seed in 0..200 {
+            let bytes = mutant_within(&image, &[100..200, 5000..5100], seed);
+            let changed = |at: &usize| bytes[*at] != 0;
+            // An edit may be eight bytes long.
+            let inside = |at: usize| (100..208).contains(&at) || (5000..5108).contains(&at);
+            assert!((0..10_000).filter(changed).all(inside), "seed {seed}");
+        }
     }
 
     #[test]

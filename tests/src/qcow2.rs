@@ -16,6 +16,31 @@ pub const L2_COMPRESSED: u64 = 1 << 62;
 /// L1 and L2 entries: the reference count is exactly one.
 pub const COPIED: u64 = 1 << 63;
 
+/// A big-endian number of a file.
+pub trait Field {
+    /// Reads the number at the start of `bytes`.
+    fn read(bytes: &[u8]) -> Self;
+}
+
+macro_rules! fields {
+    ($($number:ty),+) => {
+        $(
+            impl Field for $number {
+                fn read(bytes: &[u8]) -> Self {
+                    let bytes = bytes.first_chunk().expect("the file does not end before the number");
+                    Self::from_be_bytes(*bytes)
+                }
+            }
+        )+
+    };
+}
+fields!(u16, u32, u64);
+
+/// The big-endian number at `offset`.
+pub fn field<N: Field>(bytes: &[u8], offset: usize) -> N {
+    N::read(&bytes[offset..])
+}
+
 /// Where a [`Builder`]'s image keeps its structures, in bytes.
 pub mod place {
     /// Refcount table.

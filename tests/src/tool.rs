@@ -21,13 +21,22 @@ pub struct Tool {
 impl Tool {
     /// The tool under test: `$CAIRN_IMG`, or the `cairn-img` that was built beside the running test.
     pub fn ours() -> Self {
-        let path = env::var_os("CAIRN_IMG").map_or_else(built_binary, PathBuf::from);
+        Self::under_test("ours", "CAIRN_IMG", "cairn-img")
+    }
+
+    /// The I/O exerciser under test: `$CAIRN_IO`, or the `cairn-io` that was built beside the running test.
+    pub fn ours_io() -> Self {
+        Self::under_test("ours-io", "CAIRN_IO", "cairn-io")
+    }
+
+    fn under_test(name: &'static str, variable: &str, program: &str) -> Self {
+        let path = env::var_os(variable).map_or_else(|| built_binary(program), PathBuf::from);
         assert!(
             path.is_file(),
             "{} is missing: build it with `cargo build -p cairn-img`, or run `cargo xtask test`",
             path.display()
         );
-        Self { name: "ours", path }
+        Self { name, path }
     }
 
     /// The reference's image tool from `$PATH`.
@@ -108,13 +117,13 @@ pub fn find_in_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| candidate.is_file())
 }
 
-/// `cairn-img` in the profile folder that holds the running test: tests lie in its `deps`.
-fn built_binary() -> PathBuf {
+/// `program` in the profile folder that holds the running test: tests lie in its `deps`.
+fn built_binary(program: &str) -> PathBuf {
     let test = env::current_exe().expect("the running test has a path");
     let profile = test
         .ancestors()
         .skip(1)
         .find(|dir| dir.file_name().is_none_or(|name| name != "deps" && name != "examples"))
         .expect("tests are built below a profile folder");
-    profile.join("cairn-img")
+    profile.join(program)
 }

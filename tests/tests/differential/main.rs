@@ -2,11 +2,13 @@
 //! both, read the same from both, and accept both.
 //!
 //! A recipe is a row of a table (`raw.rs`, `layouts.rs`, `chains.rs`, `states.rs`); `verify.rs` compares.
+//! `scripts` lets both tools work on the same images in turn, operation by operation.
 
 mod chains;
 mod layouts;
 mod maker;
 mod raw;
+mod scripts;
 mod states;
 mod verify;
 

@@ -83,9 +83,3 @@ impl Maker {
         self
     }
 }
-
-/// Reads the big-endian number of 8 bytes at `offset`.
-pub(crate) fn be64(bytes: &[u8], offset: usize) -> u64 {
-    let field = bytes[offset..offset + 8].try_into().expect("8 bytes");
-    u64::from_be_bytes(field)
-}

@@ -1,9 +1,8 @@
 //! qcow2 images after a life: written, zeroed, discarded, resized, damaged, or with what later versions add.
 
-use cairn_tests::qcow2::{COPIED, place};
+use cairn_tests::qcow2::{COPIED, field, place};
 
 use crate::images;
-use crate::maker::be64;
 
 images! {
     zero_clusters: "qcow2", |m| m.convert("").io("write -z 128k 256k").io("write -z 1M 4k");
@@ -67,7 +66,7 @@ images! {
     }).img("check -q -f qcow2 -r all disk");
     copied_flag_wrong: "qcow2", |m| m.convert("").edit(|bytes| {
         let entry = first_l2_entry(bytes);
-        let cleared = be64(bytes, entry) & !COPIED;
+        let cleared = field::<u64>(bytes, entry) & !COPIED;
         bytes[entry..entry + 8].copy_from_slice(&cleared.to_be_bytes());
     });
     dirty: "qcow2", |m| m.convert("-o lazy_refcounts=on").edit(|bytes| bytes[79] |= 1);
@@ -87,19 +86,26 @@ images! {
 
 /// Offset of the first refcount block of an image with 64 KiB clusters.
 fn first_refcount_block(bytes: &[u8]) -> usize {
-    assert_eq!(be64(bytes, 48), place::REFCOUNT_TABLE as u64, "the refcount table comes first");
-    offset(be64(bytes, place::REFCOUNT_TABLE))
+    assert_eq!(
+        field::<u64>(bytes, 48),
+        place::REFCOUNT_TABLE as u64,
+        "the refcount table comes first"
+    );
+    offset(field::<u64>(bytes, place::REFCOUNT_TABLE))
 }
 
 /// Offset of the first L2 entry that maps a cluster.
 fn first_l2_entry(bytes: &[u8]) -> usize {
-    let l2 = offset(be64(bytes, offset(be64(bytes, 40))));
-    (l2..l2 + (1 << 16)).step_by(8).find(|entry| be64(bytes, *entry) != 0).expect("a mapping")
+    let l2 = offset(field::<u64>(bytes, offset(field::<u64>(bytes, 40))));
+    (l2..l2 + (1 << 16))
+        .step_by(8)
+        .find(|entry| field::<u64>(bytes, *entry) != 0)
+        .expect("a mapping")
 }
 
 /// Number of the first mapped data cluster.
 fn first_data_cluster(bytes: &[u8]) -> usize {
-    offset(be64(bytes, first_l2_entry(bytes))) >> 16
+    offset(field::<u64>(bytes, first_l2_entry(bytes))) >> 16
 }
 
 /// The offset in a table entry, without flags.

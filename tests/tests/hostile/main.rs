@@ -6,3 +6,4 @@ mod chains;
 mod limits;
 mod mutants;
 mod options;
+mod structures;

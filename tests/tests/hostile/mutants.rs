@@ -88,7 +88,7 @@ fn mutants_of(name: &str, commands: &[&str]) {
 }
 
 /// Stores a mutant that broke the rules, for a closer look.
-fn keep(name: &str, seed: u64, bytes: &[u8]) -> String {
+pub(crate) fn keep(name: &str, seed: u64, bytes: &[u8]) -> String {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mutant-{name}-{seed}"));
     fs::write(&path, bytes).expect("the mutant can be kept");
     path.display().to_string()

@@ -1,0 +1,151 @@
+//! What an image must hold after the operations so far.
+
+use std::collections::HashSet;
+
+use super::config::{BACKING, Config};
+
+/// Bytes of everything that can be read.
+pub(crate) struct Model {
+    config: Config,
+    /// The disk.
+    pub(crate) disk: Vec<u8>,
+    /// Snapshots by name, and what they hold.
+    pub(crate) snapshots: Vec<(&'static str, Vec<u8>)>,
+    /// Names of the bitmaps.
+    pub(crate) bitmaps: HashSet<&'static str>,
+    /// What the files of [`BACKING`] hold, if there are any.
+    pub(crate) backing: Vec<Vec<u8>>,
+    /// The one of them that is below the disk.
+    below: Option<usize>,
+    /// Clusters that may have been allocated at some time.
+    touched: HashSet<u64>,
+    /// The image is or was in version 2, where the tools keep the storage of zeroes in different cases.
+    pub(crate) was_version_2: bool,
+    /// Version 2 of the format, which knows no clusters that read as zeroes.
+    version_2: bool,
+}
+
+impl Model {
+    /// A new image over the files with the content `backing`.
+    pub(crate) fn new(config: Config, backing: Vec<Vec<u8>>) -> Self {
+        let size = usize_of(config.size);
+        let mut disk = backing.first().cloned().unwrap_or_default();
+        disk.resize(size, 0);
+        let below = config.chain.then_some(0);
+        let version_2 = config.is_version_2();
+        Model {
+            config,
+            disk,
+            snapshots: Vec::new(),
+            bitmaps: HashSet::new(),
+            backing,
+            below,
+            touched: HashSet::new(),
+            was_version_2: version_2,
+            version_2,
+        }
+    }
+
+    /// Size of the disk in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.disk.len() as u64
+    }
+
+    /// Replaces bytes with those of `content`.
+    pub(crate) fn write(&mut self, offset: u64, len: u64, content: impl Iterator<Item = u8>) {
+        let range = &mut self.disk[usize_of(offset)..][..usize_of(len)];
+        for (byte, new) in range.iter_mut().zip(content) {
+            *byte = new;
+        }
+    }
+
+    /// Gives a range back, which reads as zeroes then: all of a raw image's, whole clusters of others.
+    pub(crate) fn discard(&mut self, offset: u64, len: u64) {
+        let (mut start, mut end) = (offset, offset + len);
+        if self.config.format != "raw" {
+            // What is below would show.
+            if self.version_2 && self.below.is_some() {
+                return;
+            }
+            start = start.next_multiple_of(self.config.cluster);
+            if end != self.size() {
+                end = end / self.config.cluster * self.config.cluster;
+            }
+        }
+        if start < end {
+            self.write(start, end - start, std::iter::repeat(0));
+        }
+    }
+
+    /// Notes that a request goes to a range.
+    pub(crate) fn touch(&mut self, offset: u64, len: u64) {
+        let cluster = self.config.cluster;
+        self.touched.extend(offset / cluster..(offset + len).div_ceil(cluster));
+    }
+
+    /// Whether stock can write the cluster at `offset` compressed, which it cannot where there is one.
+    pub(crate) fn is_compressible(&self, offset: u64) -> bool {
+        !self.touched.contains(&(offset / self.config.cluster))
+    }
+
+    /// Number of bytes from `offset` on, at most `len`, that equal the first one.
+    pub(crate) fn run(&self, offset: u64, len: u64) -> (u8, u64) {
+        let range = &self.disk[usize_of(offset)..][..usize_of(len)];
+        let byte = range[0];
+        (byte, range.iter().take_while(|other| **other == byte).count() as u64)
+    }
+
+    /// Remembers the disk as it is.
+    pub(crate) fn create_snapshot(&mut self, name: &'static str) {
+        self.snapshots.push((name, self.disk.clone()));
+    }
+
+    /// Goes back to the snapshot `name`.
+    pub(crate) fn apply_snapshot(&mut self, name: &str) {
+        let content = self.snapshots.iter().find(|(other, _)| *other == name);
+        self.disk.clone_from(&content.expect("the snapshot that was applied").1);
+    }
+
+    /// Forgets the snapshot `name`.
+    pub(crate) fn delete_snapshot(&mut self, name: &str) {
+        self.snapshots.retain(|(other, _)| *other != name);
+    }
+
+    /// Changes the size; what is new is zero.
+    pub(crate) fn resize(&mut self, size: u64) {
+        self.disk.resize(usize_of(size), 0);
+    }
+
+    /// Changes the version of the format.
+    pub(crate) fn amend(&mut self, options: &str) {
+        match options {
+            "compat=0.10" => {
+                self.version_2 = true;
+                self.was_version_2 = true;
+            }
+            "compat=1.1" => self.version_2 = false,
+            _ => {}
+        }
+    }
+
+    /// Moves the content into the file below, which grows if need be.
+    pub(crate) fn commit(&mut self) {
+        let below = &mut self.backing[self.below.expect("a file that was committed to")];
+        if below.len() < self.disk.len() {
+            below.resize(self.disk.len(), 0);
+        }
+        below[..self.disk.len()].copy_from_slice(&self.disk);
+    }
+
+    /// Puts `name` below the disk.
+    pub(crate) fn rebase(&mut self, name: Option<&str>) {
+        // What differs is copied.
+        self.touch(0, self.size());
+        self.below = name.and_then(|name| BACKING.iter().position(|other| *other == name));
+    }
+}
+
+/// A length in memory.
+pub(crate) fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("the disk fits in memory")
+}
