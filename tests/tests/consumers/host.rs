@@ -90,7 +90,9 @@ impl Host {
     }
 
     fn run_under(&self, limits: Limits, line: &str) -> Answers {
-        let [ours, stock] = ["ours", "stock"].map(|name| self.run_in(name, limits, line));
+        let ours = self.run_in("ours", limits, line);
+        // Under the limits stock fails now and then, when it wants many threads at once.
+        let stock = self.run_in("stock", Limits::default(), line);
         Answers { line: line.to_owned(), ours, stock }
     }
 
