@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) data_file: bool,
     /// How many of a hundred writes are compressed ones.
     pub(crate) compressed: u64,
+    /// How many scripts there are.
+    pub(crate) scripts: u64,
 }
 
 impl Config {
@@ -42,6 +44,7 @@ impl Config {
         encrypted: false,
         data_file: false,
         compressed: 10,
+        scripts: 14,
     };
 
     /// A qcow2 image with these options and this cluster size.

@@ -19,8 +19,9 @@ pub(crate) struct Model {
     below: Option<usize>,
     /// Clusters that may have been allocated at some time.
     touched: HashSet<u64>,
-    /// The image is or was in version 2, where the tools keep the storage of zeroes in different cases.
-    pub(crate) was_version_2: bool,
+    /// The tools may have kept the storage of zeroes in different cases, as they do in version 2, and at
+    /// the end of a disk that is committed or gets another backing file.
+    pub(crate) zeroes_differ: bool,
     /// Version 2 of the format, which knows no clusters that read as zeroes.
     version_2: bool,
 }
@@ -41,7 +42,7 @@ impl Model {
             backing,
             below,
             touched: HashSet::new(),
-            was_version_2: version_2,
+            zeroes_differ: version_2,
             version_2,
         }
     }
@@ -121,7 +122,7 @@ impl Model {
         match options {
             "compat=0.10" => {
                 self.version_2 = true;
-                self.was_version_2 = true;
+                self.zeroes_differ = true;
             }
             "compat=1.1" => self.version_2 = false,
             _ => {}
@@ -130,6 +131,7 @@ impl Model {
 
     /// Moves the content into the file below, which grows if need be.
     pub(crate) fn commit(&mut self) {
+        self.zeroes_differ = true;
         let below = &mut self.backing[self.below.expect("a file that was committed to")];
         if below.len() < self.disk.len() {
             below.resize(self.disk.len(), 0);
@@ -141,6 +143,7 @@ impl Model {
     pub(crate) fn rebase(&mut self, name: Option<&str>) {
         // What differs is copied.
         self.touch(0, self.size());
+        self.zeroes_differ = true;
         self.below = name.and_then(|name| BACKING.iter().position(|other| *other == name));
     }
 }

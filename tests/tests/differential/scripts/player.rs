@@ -250,21 +250,30 @@ impl Player {
             Op::Resize { size, preallocation } => {
                 // Stock leaves old data behind the end, inside the last cluster, and shows it again when it
                 // makes the disk larger.
-                let shrinks = size < self.model.size();
+                let before = self.model.size();
+                let shrinks = size < before;
                 let size = if shrinks { size.next_multiple_of(self.config.cluster) } else { size };
                 // With preallocation stock allocates the cluster that the old end is in, ours those behind it.
-                let whole = self.model.size().is_multiple_of(self.config.cluster);
+                let whole = before.is_multiple_of(self.config.cluster);
                 let preallocation = preallocation.filter(|_| whole);
                 let text = size.to_string();
                 let mut options = vec!["-q", "--shrink"];
                 options.extend(preallocation.iter().flat_map(|kind| ["--preallocation", kind]));
                 if self.img("resize", &options, &[&text])? {
                     self.model.resize(size);
-                    if preallocation.is_some_and(|kind| kind != "off") {
+                    if preallocation.is_some_and(|kind| kind != "off") && size > before {
                         self.model.touch(0, size);
+                        // Stock shows what was in the storage before.
+                        let (offset, len) = (before, size - before);
+                        let effect = Effect::Write(Fill::Byte(0));
+                        let text = format!("write -z {offset} {len}");
+                        self.exercise(&mut vec![Request { text, offset, len, effect }])?;
                     }
                 }
             }
+            // Stock goes to version 2 without bitmaps or compression that it does not know; ours refuses.
+            Op::Amend("compat=0.10")
+                if !self.model.bitmaps.is_empty() || self.config.options.contains("zstd") => {}
             // With clusters of 2 MiB stock does not come to an end with wider refcounts.
             Op::Amend(options)
                 if self.config.cluster < 2 << 20 || !options.contains("refcount") =>
