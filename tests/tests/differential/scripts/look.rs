@@ -85,8 +85,10 @@ impl Player {
         let mut noise = VOLATILE.to_vec();
         // Stock names an encrypted image by its options, in no certain order.
         noise.extend(self.config.encrypted.then_some("filename"));
-        // The same is why it does not count that as allocated.
-        noise.extend(self.config.data_file.then_some("allocated-clusters"));
+        // The same is why it does not count that as allocated, nor what follows as apart from it.
+        if self.config.data_file {
+            noise.extend(["allocated-clusters", "fragmented-clusters"]);
+        }
         let differences = stock.differences(&ours, &noise);
         if differences.is_empty() {
             return Ok(ours);
