@@ -32,7 +32,9 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
     let mut tests = shell::cargo_with(&nextest);
     tests.args(["nextest", "run", "--locked", "--workspace"]).args(&rest);
     if full {
-        tests.env("CAIRN_TEST_FULL", "1");
+        // Disks of gigabytes want optimised tools, and more time than a test may take otherwise.
+        let image_tool = shell::build_release()?;
+        tests.args(["--profile", "full"]).env("CAIRN_TEST_FULL", "1").env("CAIRN_IMG", image_tool);
     }
     shell::show(&mut tests)?;
     if rest.is_empty() {

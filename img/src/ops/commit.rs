@@ -16,8 +16,6 @@ use crate::error::{Error, Result};
 
 /// Requests in flight.
 const PARALLEL: usize = 8;
-/// Shortest run of zeroes in data that is written as zeroes, in bytes.
-const SPARSE: u64 = 4096;
 
 /// What to commit, and how.
 #[derive(Clone, Debug)]
@@ -96,8 +94,9 @@ pub async fn commit(
 ) -> Result<()> {
     let access = Access { write: true, resize: true, cache: request.cache, ..Access::default() };
     let top = |keep: bool| Access { write: !keep, resize: !keep, exclusive: true, ..access };
+    let base = Access { fill: true, ..access };
     let Pair { sources, base, keep, .. } =
-        open_pair(graph, request, |keep| (top(keep), access)).await?;
+        open_pair(graph, request, |keep| (top(keep), base)).await?;
     write_down(sources, base, keep, request.rate, notice).await
 }
 
@@ -247,7 +246,8 @@ async fn copy(
         target: base,
         target_start: 0,
         zeroes: Zeroes::Write,
-        sparse: SPARSE,
+        // What the overlay stores as data stays data in the base.
+        sparse: 0,
         compressed_cluster: None,
         target_backing: None,
         allocated_only: true,

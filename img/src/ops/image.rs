@@ -30,7 +30,7 @@ pub enum ImageSpec {
 pub struct Access {
     /// It is written to; otherwise it is opened read-only.
     pub write: bool,
-    /// All of it will be written, from an empty image.
+    /// Most of what is written comes in large pieces, which need not stay in the page cache.
     pub fill: bool,
     /// Its size may change.
     pub resize: bool,

@@ -63,7 +63,7 @@ pub(crate) struct Copy<'r> {
     /// Where in the target the sources begin.
     pub(crate) target_start: u64,
     pub(crate) zeroes: Zeroes,
-    /// Shortest run of zeroes in data that counts as such, in bytes.
+    /// Shortest run of zeroes in data that counts as such, in bytes; 0 if none does.
     pub(crate) sparse: u64,
     /// Write compressed units of this many bytes.
     pub(crate) compressed_cluster: Option<u64>,
@@ -330,7 +330,7 @@ impl Shared<'_> {
     /// Writes data, apart from the zeroes in it.
     async fn write_runs(&self, offset: u64, data: IoBufMut) -> Result<()> {
         let data = data.freeze();
-        if self.copy.zeroes == Zeroes::AsData {
+        if self.copy.zeroes == Zeroes::AsData || self.copy.sparse == 0 {
             return self.write_data(offset, data).await;
         }
         if self.copy.compressed_cluster.is_some() {
