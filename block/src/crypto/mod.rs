@@ -12,6 +12,7 @@ mod mode;
 mod options;
 mod sectors;
 mod split;
+mod twofish;
 
 pub use algorithm::{CipherAlg, CipherMode, CipherSpec, HashAlg, IvGenAlg, SpecError};
 pub(crate) use data::EncryptedData;

@@ -9,11 +9,11 @@ use aes::{Aes128, Aes192, Aes256};
 use cast5::Cast5;
 use serpent::Serpent;
 use sm4::Sm4;
-use twofish::Twofish;
 use zeroize::Zeroizing;
 
 use super::algorithm::{CipherAlg, CipherMode, CipherSpec, IvGenAlg, SpecError};
 use super::mode::{BATCH, Cbc, Cipher, Ctr, Ecb, Iv, Mode, SECTOR, Xts};
+use super::twofish::Twofish;
 
 /// Encrypts one block in place.
 type EncryptIv = Box<dyn Fn(&mut Iv) + Send + Sync>;
