@@ -24,6 +24,7 @@ pub mod ir;
 mod lockstep;
 mod memory;
 pub mod opt;
+pub mod region;
 pub mod softmmu;
 mod vcpu;
 

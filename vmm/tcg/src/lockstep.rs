@@ -1,10 +1,10 @@
-//! Checking generated code against the interpreter, block by block.
+//! Checking generated code against the interpreter, unit by unit and region by region.
 //!
-//! The unit runs first and for good; what it does to memory is recorded. Then the interpreter runs the block on a copy of the
+//! The code runs first and for good; what it does to memory is recorded. Then the interpreter runs as many blocks on a copy of the
 //! CPU, with the record in place of memory: it must ask for the same in the same order, and end in the same state. So
 //! other CPUs may change memory meanwhile.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_fpu::Flags;
 
@@ -42,17 +42,34 @@ impl<'a, M: Memory> Recorder<'a, M> {
         answer
     }
 
-    /// Runs `block` on `before` with the same answers. Returns what differs from how the unit left `after`.
+    /// Runs as many `blocks` of `members` on `before` with the same answers. Returns what differs from how the code left
+    /// `after`.
     pub(crate) fn check<G: Guest>(
         self,
-        block: &Block,
+        members: &[Arc<Block>],
+        blocks: u64,
         mut before: G::Cpu,
         after: &G::Cpu,
         left: Leave,
     ) -> Result<(), String> {
         let player = Player { memory: self.memory, log: self.log, next: Mutex::new(0) };
-        let expected = interp::run::<G>(&mut before, &player, block);
+        let mut expected = Leave::Next;
         let mut problems = Vec::new();
+        let mut way: Vec<&Block> = Vec::new();
+        for _ in 0..blocks {
+            let pc = before.env().word(G::PC);
+            let Some(block) = members.iter().find(|member| member.key.pc == pc) else {
+                problems.push(format!("there is no block at {pc:#x}"));
+                break;
+            };
+            if !way.iter().any(|known| std::ptr::eq(*known, &raw const **block)) {
+                way.push(block);
+            }
+            expected = interp::run::<G>(&mut before, &player, block);
+            if expected != Leave::Next {
+                break;
+            }
+        }
         if expected != left {
             problems.push(format!("left by {left:?}, not {expected:?}"));
         }
@@ -75,7 +92,9 @@ impl<'a, M: Memory> Recorder<'a, M> {
         if problems.is_empty() {
             return Ok(());
         }
-        Err(format!("{}\n{}", problems.join("\n"), crate::ir::listing::<G>(block)))
+        let listings: Vec<String> =
+            way.into_iter().map(|block| crate::ir::listing::<G>(block)).collect();
+        Err(format!("{} blocks: {}\n{}", blocks, problems.join("\n"), listings.join("\n")))
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::code::{Cache, translate};
-use crate::emit::{self, Cell, Context};
+use crate::emit::{self, Cell, Context, Gate, Kind, Unit};
 use crate::guest::{CpuState, Event, Guest};
 use crate::interp::{self, Leave};
 use crate::ir::{Block, BlockKey, LiftOptions};
 use crate::lockstep::Recorder;
 use crate::memory::{Fault, Memory};
+use crate::region::GuestFacts;
 
 /// Entries of the table of blocks that a CPU has entered.
 const RECENT: usize = 4096;
@@ -62,6 +63,9 @@ pub enum Jit {
     Off,
     /// By the interpreter, and once they have run as many times, by code of the host.
     After(u32),
+    /// As above, and those that run very often by regions, if the cache has a compiler for them
+    /// ([`Cache::set_compiler`]).
+    Regions(u32),
     /// By code of the host from the beginning, and by the interpreter, which must come to the same ([`Stop::Diverged`]).
     /// All CPUs of a cache are run like this, or none.
     Lockstep,
@@ -69,7 +73,24 @@ pub enum Jit {
 
 impl Jit {
     /// [`Jit::After`] with what pays: making code costs about as much as running it in the interpreter this often.
-    pub const ON: Jit = Jit::After(16);
+    pub const UNITS: Jit = Jit::After(16);
+    /// [`Jit::Regions`] with what pays.
+    pub const ON: Jit = Jit::Regions(16);
+    /// Runs of a block in lockstep, behind which a region is made.
+    const LOCKSTEP_REGION: u32 = 16;
+
+    /// How the unit of a block that has run `times` is made, if it shall have one; `heat` is how often that runs before a
+    /// region is made.
+    fn kind(self, times: u32, heat: Option<u32>) -> Option<Kind> {
+        match self {
+            Jit::Off => None,
+            Jit::After(enough) => (times > enough).then_some(Kind::Plain),
+            Jit::Regions(enough) => {
+                (times > enough).then_some(heat.map_or(Kind::Plain, Kind::Counted))
+            }
+            Jit::Lockstep => Some(Kind::Checked),
+        }
+    }
 }
 
 /// A guest CPU. One thread owns it.
@@ -172,32 +193,27 @@ impl<G: Guest> Vcpu<G> {
             Err(fault) => return Some(Stop::Fault(fault)),
         };
         let block = self.recent[index].as_ref()?;
-        let context = self.context.as_mut()?;
         let Some(unit) = block.unit() else {
             *exit = None;
-            if self.jit == Jit::Lockstep || self.is_hot(block) {
-                emit::<G>(&self.code, block, self.jit == Jit::Lockstep);
-            }
-            if self.jit == Jit::Lockstep && block.unit().is_some() {
-                return None;
+            if let Some(kind) = self.jit.kind(block.warm(), self.code.regions().heat()) {
+                emit::<G>(&self.code, block, kind);
+                if kind == Kind::Checked && block.unit().is_some() {
+                    return None;
+                }
             }
             return stop_of(interp::run::<G>(&mut self.cpu, memory, block));
         };
-        if self.jit == Jit::Lockstep {
-            let before = self.cpu.clone();
-            let recorder = Recorder::new(memory);
-            let (left, _) = context.run::<G, _>(unit.entry, &mut self.cpu, &recorder, &self.kick.0);
-            // A kick or a closed gate ends the unit before it begins.
-            let stopped = self.kick.0.load(Ordering::SeqCst)
-                || block.is_stale()
-                || !block.is_checked(self.code.generation());
-            let begun = left != Leave::Next || !stopped;
-            if begun && let Err(text) = recorder.check::<G>(block, before, &self.cpu, left) {
-                self.divergence = text;
-                return Some(Stop::Diverged);
-            }
-            return stop_of(left);
+        if unit.heat.take() {
+            self.code.regions().request(&self.code, block, GuestFacts::of::<G>());
         }
+        if block.is_replaced() || self.jit == Jit::Lockstep {
+            let block = block.clone();
+            self.settle(memory, &block);
+            if self.jit == Jit::Lockstep {
+                return self.checked(memory, &block, unit);
+            }
+        }
+        let (block, context) = (self.recent[index].as_ref()?, self.context.as_mut()?);
         let now = (block.key.mode, block.key.options);
         if self.jumps_for != Some(now) {
             context.forget_jumps();
@@ -212,9 +228,72 @@ impl<G: Guest> Vcpu<G> {
         stop_of(left)
     }
 
-    /// Counts a run of `block` by the interpreter; whether it shall have a unit.
-    fn is_hot(&self, block: &Block) -> bool {
-        matches!(self.jit, Jit::After(times) if block.warm() > times)
+    /// Runs a block, or the region that begins at it, and compares that with the interpreter.
+    fn checked<M: Memory>(&mut self, memory: &M, block: &Arc<Block>, unit: Unit) -> Option<Stop> {
+        if block.warm() == Jit::LOCKSTEP_REGION {
+            self.code.regions().compile(&self.code, block, GuestFacts::of::<G>(), true);
+            self.settle(memory, block);
+        }
+        let region = self.code.regions().of(block);
+        let context = self.context.as_mut()?;
+        let before = self.cpu.clone();
+        let recorder = Recorder::new(memory);
+        let (left, _) = context.run::<G, _>(unit.entry, &mut self.cpu, &recorder, &self.kick.0);
+        let blocks = context.take_blocks();
+        let members = region.as_ref().map_or(std::slice::from_ref(block), |region| &region.members);
+        if let Err(text) = recorder.check::<G>(members, blocks, before, &self.cpu, left) {
+            self.divergence = text;
+            return Some(Stop::Diverged);
+        }
+        if let Some(seen) = unit.seen {
+            seen.note(self.pc());
+        }
+        stop_of(left)
+    }
+
+    /// Lets the region that begins at `block` run, if its blocks are still translations of what is in memory, or else
+    /// gives it up.
+    fn settle(&mut self, memory: &impl Memory, block: &Block) {
+        if !block.is_replaced() {
+            return;
+        }
+        let Some(region) = self.code.regions().of(block) else { return };
+        if !region.gate.is_closed(Gate::STALE | Gate::UNCHECKED) {
+            return;
+        }
+        let generation = self.code.generation();
+        let valid = |member: &Arc<Block>| {
+            if member.is_stale() {
+                return false;
+            }
+            if !member.is_checked(generation) {
+                if !matches_memory(member, memory) {
+                    self.code.remove(member);
+                    return false;
+                }
+                self.approve(member, generation);
+            }
+            true
+        };
+        if region.members.iter().all(valid) {
+            region.gate.open(Gate::UNCHECKED);
+            if self.code.generation() != generation {
+                // Memory may have changed meanwhile.
+                region.gate.close(Gate::UNCHECKED);
+            }
+        } else {
+            self.code.regions().remove(block);
+        }
+    }
+
+    /// Lets a block run that equals what was in memory in `generation`.
+    fn approve(&self, block: &Block, generation: u64) {
+        block.set_checked(generation);
+        block.open();
+        if self.code.generation() != generation {
+            // Memory may have changed meanwhile.
+            block.close();
+        }
     }
 
     /// Where the block for the program counter is in the table.
@@ -243,12 +322,7 @@ impl<G: Guest> Vcpu<G> {
     ) -> Result<Arc<Block>, Fault> {
         if let Some(block) = self.code.find(&key) {
             if block.is_checked(generation) || matches_memory(&block, memory) {
-                block.set_checked(generation);
-                block.open();
-                if self.code.generation() != generation {
-                    // Memory may have changed meanwhile.
-                    block.close();
-                }
+                self.approve(&block, generation);
                 return Ok(block);
             }
             self.code.remove(&block);
@@ -277,9 +351,9 @@ fn stop_of(leave: Leave) -> Option<Stop> {
 }
 
 /// Gives `block` a unit, if there is room for one.
-fn emit<G: Guest>(code: &Cache, block: &Block, checked: bool) {
+fn emit<G: Guest>(code: &Cache, block: &Block, kind: Kind) {
     let generation = code.generation();
-    if let Some(unit) = emit::emit::<G>(code.arena(), block, checked) {
+    if let Some(unit) = emit::emit::<G>(code.arena(), block, kind) {
         block.set_unit(unit);
         if code.generation() != generation {
             block.close();

@@ -1,11 +1,17 @@
 //! Loops, which code of the host runs differently from single blocks.
 
+#[path = "program/asm.rs"]
+mod asm;
+
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use asm::*;
+use cairn_jit::Cranelift;
 use cairn_riscv::{Cpu, Extensions, Riscv, Xlen};
 use cairn_tcg::code::Cache;
+use cairn_tcg::region::RegionChoices;
 use cairn_tcg::softmmu::{Backing, Flat, Protection};
 use cairn_tcg::{Event, Fault, Jit, LiftOptions, Stop, Vcpu};
 
@@ -13,82 +19,13 @@ const CODE: u64 = 0x1000;
 const DATA: u64 = 0x10000;
 const PAGES: u64 = 4;
 
-const JITS: [Jit; 3] = [Jit::After(0), Jit::After(3), Jit::Lockstep];
-
-// Registers.
-const RA: u32 = 1;
-const T0: u32 = 5;
-const T1: u32 = 6;
-const T2: u32 = 7;
-const A0: u32 = 10;
-const A1: u32 = 11;
-
-const ECALL: u32 = 0x73;
-const FENCE_I: u32 = 0x100f;
-
-fn i(opcode: u32, funct: u32, rd: u32, rs1: u32, imm: i32) -> u32 {
-    (imm.cast_unsigned() & 0xfff) << 20 | rs1 << 15 | funct << 12 | rd << 7 | opcode
-}
-
-fn addi(rd: u32, rs1: u32, imm: i32) -> u32 {
-    i(0x13, 0, rd, rs1, imm)
-}
-
-fn addiw(rd: u32, rs1: u32, imm: i32) -> u32 {
-    i(0x1b, 0, rd, rs1, imm)
-}
-
-fn add(rd: u32, rs1: u32, rs2: u32) -> u32 {
-    i(0x33, 0, rd, rs1, rs2.cast_signed())
-}
-
-fn ld(rd: u32, rs1: u32) -> u32 {
-    i(0x03, 3, rd, rs1, 0)
-}
-
-fn sd(rs2: u32, rs1: u32) -> u32 {
-    rs2 << 20 | rs1 << 15 | 3 << 12 | 0x23
-}
-
-fn sw(rs2: u32, rs1: u32) -> u32 {
-    rs2 << 20 | rs1 << 15 | 2 << 12 | 0x23
-}
-
-fn jalr(rd: u32, rs1: u32) -> u32 {
-    i(0x67, 0, rd, rs1, 0)
-}
-
-/// `bne rs1, rs2, offset`
-fn bne(rs1: u32, rs2: u32, offset: i32) -> u32 {
-    let bits = offset.cast_unsigned();
-    (bits >> 12 & 1) << 31
-        | (bits >> 5 & 0x3f) << 25
-        | rs2 << 20
-        | rs1 << 15
-        | 1 << 12
-        | (bits >> 1 & 0xf) << 8
-        | (bits >> 11 & 1) << 7
-        | 0x63
-}
-
-/// `lui rd, address`, for addresses of whole pages.
-fn lui(rd: u32, address: u64) -> u32 {
-    u32::try_from(address).unwrap() & !0xfff | rd << 7 | 0x37
-}
-
-/// `jal rd, offset`, for small offsets.
-fn jal(rd: u32, offset: i32) -> u32 {
-    let bits = offset.cast_unsigned();
-    (bits >> 20 & 1) << 31
-        | (bits >> 1 & 0x3ff) << 21
-        | (bits >> 11 & 1) << 20
-        | (bits >> 12 & 0xff) << 12
-        | rd << 7
-        | 0x6f
-}
+const JITS: [Jit; 4] = [Jit::After(0), Jit::After(3), Jit::Regions(0), Jit::Lockstep];
+/// Regions are made soon, and at once.
+const CHOICES: RegionChoices = RegionChoices { heat: 6, background: false };
 
 fn machine(code: &[u32], jit: Jit) -> (Flat, Vcpu<Riscv>) {
     let cache = Arc::new(Cache::new());
+    cache.set_compiler(Arc::new(Cranelift::new().unwrap()), CHOICES);
     let memory = Flat::new(1 << 20, None, cache.clone()).unwrap();
     let all = Protection::READ | Protection::WRITE | Protection::EXECUTE;
     let backing = Backing::Anonymous { shared: false };
@@ -181,7 +118,7 @@ fn a_kick_ends_a_loop() {
         &[lui(T0, CODE), addi(T0, T0, 4), jalr(0, T0)],
     ];
     for code in loops {
-        for jit in [Jit::Off, Jit::After(0), Jit::Lockstep] {
+        for jit in [Jit::Off, Jit::After(0), Jit::Regions(0), Jit::Lockstep] {
             let (memory, mut vcpu) = machine(code, jit);
             let kick = vcpu.kick();
             thread::scope(|scope| {

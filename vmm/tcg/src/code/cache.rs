@@ -6,8 +6,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::emit::Arena;
+use crate::emit::{Arena, Gate};
 use crate::ir::{Block, BlockKey, page_of};
+use crate::region::{RegionChoices, RegionCompiler, Regions, RegionsFrozen};
 
 const SHARDS: usize = 16;
 
@@ -38,6 +39,7 @@ pub struct Cache {
     pages: Mutex<Pages>,
     generation: AtomicU64,
     arena: Arena,
+    regions: Regions,
 }
 
 /// A cache in which nothing changes, until this is dropped.
@@ -45,6 +47,7 @@ pub struct Frozen<'a> {
     _pages: MutexGuard<'a, Pages>,
     _shards: [RwLockWriteGuard<'a, Blocks>; SHARDS],
     _arena: crate::emit::Frozen<'a>,
+    _regions: RegionsFrozen<'a>,
 }
 
 impl Cache {
@@ -85,6 +88,7 @@ impl Cache {
     /// Makes a block stale and forgets it.
     pub fn remove(&self, block: &Block) {
         block.make_stale();
+        self.regions.close(block, Gate::STALE);
         let mut pages = self.pages();
         for page in block.pages() {
             if let Some(list) = pages.get_mut(&page) {
@@ -111,12 +115,28 @@ impl Cache {
     pub fn freeze(&self) -> Frozen<'_> {
         let pages = self.pages();
         let shards = self.shards.each_ref().map(Shard::write);
-        Frozen { _pages: pages, _shards: shards, _arena: self.arena.freeze() }
+        Frozen {
+            _pages: pages,
+            _shards: shards,
+            _arena: self.arena.freeze(),
+            _regions: self.regions.freeze(),
+        }
     }
 
     /// Tells the cache that it is in the child of a fork.
     pub fn forked(&self) {
         self.arena.forked();
+        self.regions.forked();
+    }
+
+    /// Lets `compiler` make code of regions, from now on and for good.
+    pub fn set_compiler(&self, compiler: Arc<dyn RegionCompiler>, choices: RegionChoices) {
+        self.regions.set_compiler(compiler, choices);
+    }
+
+    /// The regions of blocks.
+    pub(crate) fn regions(&self) -> &Regions {
+        &self.regions
     }
 
     /// Where the code of blocks is.
@@ -130,6 +150,7 @@ impl Cache {
         for shard in &self.shards {
             shard.read().values().for_each(|block| block.close());
         }
+        self.regions.close_all();
     }
 
     /// The generation.

@@ -9,10 +9,11 @@
 
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::context::Entry;
+use super::asm::Datum;
+use super::context::{Cell, Entry};
 use super::lower::Draft;
 
 /// Bytes of code of a chunk, and of data.
@@ -53,7 +54,7 @@ pub(crate) struct Frozen<'a> {
 }
 
 /// A word that keeps a unit from running while it is not zero.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gate(NonNull<AtomicU32>);
 
 // SAFETY: the word is atomic and stays for good.
@@ -66,6 +67,8 @@ impl Gate {
     pub(crate) const STALE: u32 = 1;
     /// The guest's code has to be compared.
     pub(crate) const UNCHECKED: u32 = 2;
+    /// A region is entered in place of the unit.
+    pub(crate) const REPLACED: u32 = 4;
 
     fn word(&self) -> &AtomicU32 {
         // SAFETY: it points into the data of a chunk, aligned, and stays for good.
@@ -80,6 +83,120 @@ impl Gate {
     /// Takes a reason back.
     pub(crate) fn open(self, reason: u32) {
         self.word().fetch_and(!reason, Ordering::SeqCst);
+    }
+
+    /// Whether it is closed for this reason.
+    pub(crate) fn is_closed(self, reason: u32) -> bool {
+        self.word().load(Ordering::SeqCst) & reason != 0
+    }
+}
+
+/// Counts the entries of a unit, down to less than zero, without care for those that CPUs make at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heat {
+    left: NonNull<AtomicI32>,
+    start: u32,
+}
+
+// SAFETY: the word is atomic and stays for good.
+unsafe impl Send for Heat {}
+// SAFETY: as above.
+unsafe impl Sync for Heat {}
+
+impl Heat {
+    /// Entries after which a unit asks for attention again.
+    const AGAIN: i32 = 1 << 22;
+
+    fn word(&self) -> &AtomicI32 {
+        // SAFETY: it points into the data of a chunk, aligned, and stays for good.
+        unsafe { self.left.as_ref() }
+    }
+
+    /// Entries that were counted, at most as many as the unit asks for attention after.
+    pub(crate) fn entries(self) -> u32 {
+        let left = self.word().load(Ordering::Relaxed);
+        // More than there were at the start if it has asked already.
+        self.start.checked_sub(u32::try_from(left).unwrap_or(0)).unwrap_or(self.start)
+    }
+
+    /// Whether the unit has asked for attention, and should not do so again soon.
+    pub(crate) fn take(self) -> bool {
+        let spent = self.word().load(Ordering::Relaxed) < 0;
+        if spent {
+            self.word().store(Heat::AGAIN, Ordering::Relaxed);
+        }
+        spent
+    }
+}
+
+/// Where a unit has gone to by a computed address: some of the addresses, by their low bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen(NonNull<[AtomicU64; Seen::LEN]>);
+
+// SAFETY: the words are atomic and stay for good.
+unsafe impl Send for Seen {}
+// SAFETY: as above.
+unsafe impl Sync for Seen {}
+
+impl Seen {
+    pub(super) const LEN: usize = 32;
+    /// What is left of an address as an index, times two.
+    pub(super) const MASK: i32 = 2 * (Seen::LEN as i32 - 1);
+
+    fn words(&self) -> &[AtomicU64; Seen::LEN] {
+        // SAFETY: it points into the data of a chunk, aligned, and stays for good.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Notes an address, as the unit does.
+    pub(crate) fn note(self, pc: u64) {
+        self.words()[(pc >> 1) as usize % Seen::LEN].store(pc, Ordering::Relaxed);
+    }
+
+    /// The addresses.
+    pub(crate) fn addresses(self) -> Vec<u64> {
+        let all = self.words().iter().map(|word| word.load(Ordering::Relaxed));
+        all.filter(|pc| *pc != 0).collect()
+    }
+}
+
+/// Where code and data of a unit are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    code: u64,
+    data: NonNull<u8>,
+}
+
+impl Placed {
+    /// The instruction at an offset.
+    pub(super) fn entry(&self, offset: usize) -> Entry {
+        Entry(self.code + offset as u64)
+    }
+
+    /// The target at an offset of the data.
+    pub(super) fn cell(&self, datum: Datum) -> Cell {
+        Cell(self.data.as_ptr() as u64 + u64::from(datum.0))
+    }
+
+    /// The word at an offset of the data.
+    pub(super) fn gate(&self, datum: Datum) -> Gate {
+        Gate(self.at(datum))
+    }
+
+    /// The word at an offset of the data.
+    pub(super) fn heat(&self, datum: Datum, start: u32) -> Heat {
+        Heat { left: self.at(datum), start }
+    }
+
+    /// The words from an offset of the data on.
+    pub(super) fn seen(&self, datum: Datum) -> Seen {
+        Seen(self.at(datum))
+    }
+
+    /// `datum` is a multiple of the alignment of what is there.
+    fn at<T>(&self, datum: Datum) -> NonNull<T> {
+        // SAFETY: it is an offset into the data of the unit.
+        unsafe { self.data.add(datum.0 as usize) }.cast()
     }
 }
 
@@ -99,7 +216,7 @@ impl Arena {
     }
 
     /// Puts a unit into memory; `None` if there is none left.
-    pub(super) fn install(&self, draft: Draft) -> Option<(Entry, Gate)> {
+    pub(super) fn install(&self, draft: Draft) -> Option<Placed> {
         let mut state = self.lock();
         let (code_len, data_len) = (draft.code.len(), draft.data.len());
         if state.full || code_len > CODE || data_len > DATA {
@@ -124,7 +241,6 @@ impl Arena {
             let at = cell.0 as usize;
             bytes[at..at + 8].copy_from_slice(&target.to_ne_bytes());
         }
-        let gate = draft.gate.0 as usize;
         let code = draft.code.place(run, data);
         // SAFETY: both ranges fit their chunk, are mapped writable, and are not used yet; only the holder of the lock
         // writes to chunks, and a unit's data is aligned to 16 bytes.
@@ -135,9 +251,7 @@ impl Arena {
             place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             chunk.code_used = (code_at + code_len).next_multiple_of(16);
             chunk.data_used = (data_at + data_len).next_multiple_of(16);
-            #[allow(clippy::cast_ptr_alignment)]
-            let gate = NonNull::new_unchecked(place.add(gate).cast::<AtomicU32>());
-            Some((Entry(run), Gate(gate)))
+            Some(Placed { code: run, data: NonNull::new_unchecked(place) })
         }
     }
 }

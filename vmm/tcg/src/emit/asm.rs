@@ -63,6 +63,7 @@ pub(super) enum Cond {
     Equal = 4,
     NotEqual = 5,
     Above = 7,
+    Sign = 8,
     Parity = 10,
     Less = 12,
     GreaterEqual = 13,
@@ -416,6 +417,16 @@ impl Code {
         self.byte(0);
     }
 
+    /// `dec dword [datum]`
+    pub(super) fn count_down(&mut self, datum: Datum) {
+        self.rip(Width::W32, &[0xff], 1, datum, 0);
+    }
+
+    /// `inc qword [base + displacement]`
+    pub(super) fn count_up(&mut self, base: Reg, displacement: i32) {
+        self.rm(Width::W64, &[0xff], 0, base, displacement);
+    }
+
     /// `lea d, [datum]`
     pub(super) fn address_of(&mut self, d: Reg, datum: Datum) {
         self.rip(Width::W64, &[0x8d], d.0, datum, 0);
@@ -436,6 +447,11 @@ impl Code {
         self.rm(Width::W32, &[0xff], 2, base, displacement);
     }
 
+    /// `jmp a`
+    pub(super) fn jump_to(&mut self, a: Reg) {
+        self.rr(Width::W32, &[0xff], 4, a, false);
+    }
+
     /// A label that is placed later.
     pub(super) fn label(&mut self) -> Label {
         self.labels.push(None);
@@ -452,6 +468,24 @@ impl Code {
         self.byte(0xe9);
         self.jumps.push((self.bytes.len(), label));
         self.word(0);
+    }
+
+    /// `call label`
+    pub(super) fn call(&mut self, label: Label) {
+        self.byte(0xe8);
+        self.jumps.push((self.bytes.len(), label));
+        self.word(0);
+    }
+
+    /// Goes on at a multiple of 16 bytes. What is skipped never runs.
+    pub(super) fn align(&mut self) {
+        const BREAKPOINT: u8 = 0xcc;
+        self.bytes.resize(self.bytes.len().next_multiple_of(16), BREAKPOINT);
+    }
+
+    /// Code that was made elsewhere and needs no changes.
+    pub(super) fn append(&mut self, code: &[u8]) {
+        self.bytes.extend(code);
     }
 
     /// `jcc label`

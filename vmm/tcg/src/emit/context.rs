@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::guest::{CpuState, Guest};
 use crate::interp::{self, Leave};
-use crate::ir::{InsnMark, Uop};
+use crate::ir::{Block, InsnMark, Uop};
 use crate::memory::Memory;
 
 /// Entries of the table of jumps of a CPU.
@@ -50,8 +50,11 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(uop: Uop, pc: u64, mark: InsnMark) -> Record {
-        Record { uop, unused: 0, pc, mark }
+    /// The record of the operation with index `at` of `block`.
+    pub(super) fn of(block: &Block, at: usize) -> Record {
+        let mark = block.mark_of(at);
+        let pc = mark.map_or(block.key.pc, |mark| block.pc_of(mark));
+        Record { uop: block.uops[at], unused: 0, pc, mark: mark.unwrap_or_default() }
     }
 
     /// The record as it lies in memory.
@@ -84,6 +87,15 @@ pub(crate) struct Context {
     /// The cell of the exit that was left by, or 0.
     exit: u64,
     leave: u64,
+    /// Where a region goes that leaves to an address which it has put into the program counter.
+    miss: u64,
+    /// Where a region goes once `step` has asked it to leave.
+    stop: u64,
+    /// `step` for regions: it keeps all registers, and leaves its result in `stopped`.
+    step_kept: u64,
+    stopped: u64,
+    /// Blocks that a checked region has entered.
+    blocks: u64,
     step: u64,
     cpu: *mut (),
     memory: *const (),
@@ -105,8 +117,13 @@ impl Context {
     pub(super) const LEAVE: i32 = offset(offset_of!(Context, leave));
     pub(super) const STEP: i32 = offset(offset_of!(Context, step));
     pub(super) const JUMPS: i32 = offset(offset_of!(Context, jumps));
-    const BASE: i32 = offset(offset_of!(Context, base));
-    const FLAGS: i32 = offset(offset_of!(Context, flags));
+    pub(super) const BASE: i32 = offset(offset_of!(Context, base));
+    pub(super) const FLAGS: i32 = offset(offset_of!(Context, flags));
+    pub(super) const MISS: i32 = offset(offset_of!(Context, miss));
+    pub(super) const STOP: i32 = offset(offset_of!(Context, stop));
+    pub(super) const STEP_KEPT: i32 = offset(offset_of!(Context, step_kept));
+    pub(super) const STOPPED: i32 = offset(offset_of!(Context, stopped));
+    pub(super) const BLOCKS: i32 = offset(offset_of!(Context, blocks));
 
     /// Where the limit for accesses of `1 << size` bytes is.
     pub(super) const fn limit(size: usize) -> i32 {
@@ -123,6 +140,11 @@ impl Context {
             kick: std::ptr::null(),
             exit: 0,
             leave: cairn_tcg_leave as *const () as u64,
+            miss: cairn_tcg_miss as *const () as u64,
+            stop: cairn_tcg_stop as *const () as u64,
+            step_kept: cairn_tcg_step_kept as *const () as u64,
+            stopped: 0,
+            blocks: 0,
             step: 0,
             cpu: std::ptr::null_mut(),
             memory: std::ptr::null(),
@@ -142,6 +164,11 @@ impl Context {
         #[allow(clippy::cast_possible_truncation)]
         let index = (pc >> 1) as usize % JUMPS;
         self.jumps[index] = Jump { pc, entry: entry.0 };
+    }
+
+    /// How many blocks checked regions have entered since this was asked last.
+    pub(crate) fn take_blocks(&mut self) -> u64 {
+        std::mem::take(&mut self.blocks)
     }
 
     /// Runs the unit at `entry`, and those that it goes on to. Also returns the cell of the exit, if that is not linked.
@@ -188,7 +215,7 @@ impl Cell {
 unsafe extern "sysv64" fn step<G: Guest, M: Memory>(
     context: *mut Context,
     record: *const Record,
-) -> u32 {
+) -> u64 {
     // SAFETY: generated code passes the context it was entered with, and a record in its data (facts 2 and 3).
     let (context, record) = unsafe { (&mut *context, &*record) };
     // SAFETY: `run::<G, M>` has set both, and borrows what they point to while code runs.
@@ -222,6 +249,14 @@ std::arch::global_asm!(
     "mov r14, [rdx + {base}]",
     "mov r15, [rdx + {flags}]",
     "jmp rdi",
+    ".global cairn_tcg_miss",
+    "cairn_tcg_miss:",
+    "mov qword ptr [rbp + {exit}], 0",
+    "xor eax, eax",
+    "jmp cairn_tcg_leave",
+    ".global cairn_tcg_stop",
+    "cairn_tcg_stop:",
+    "mov eax, 1",
     ".global cairn_tcg_leave",
     "cairn_tcg_leave:",
     "add rsp, 8",
@@ -232,11 +267,79 @@ std::arch::global_asm!(
     "pop rbp",
     "pop rbx",
     "ret",
+    // rdi: the context; rsi: a record. All registers that a function may change are kept, and the stack is aligned.
+    ".p2align 4",
+    ".global cairn_tcg_step_kept",
+    "cairn_tcg_step_kept:",
+    "push rax",
+    "push rcx",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push rbx",
+    "sub rsp, 264",
+    "movups [rsp], xmm0",
+    "movups [rsp + 16], xmm1",
+    "movups [rsp + 32], xmm2",
+    "movups [rsp + 48], xmm3",
+    "movups [rsp + 64], xmm4",
+    "movups [rsp + 80], xmm5",
+    "movups [rsp + 96], xmm6",
+    "movups [rsp + 112], xmm7",
+    "movups [rsp + 128], xmm8",
+    "movups [rsp + 144], xmm9",
+    "movups [rsp + 160], xmm10",
+    "movups [rsp + 176], xmm11",
+    "movups [rsp + 192], xmm12",
+    "movups [rsp + 208], xmm13",
+    "movups [rsp + 224], xmm14",
+    "movups [rsp + 240], xmm15",
+    "mov rbx, rdi",
+    "call [rdi + {step}]",
+    "mov [rbx + {stopped}], rax",
+    "movups xmm0, [rsp]",
+    "movups xmm1, [rsp + 16]",
+    "movups xmm2, [rsp + 32]",
+    "movups xmm3, [rsp + 48]",
+    "movups xmm4, [rsp + 64]",
+    "movups xmm5, [rsp + 80]",
+    "movups xmm6, [rsp + 96]",
+    "movups xmm7, [rsp + 112]",
+    "movups xmm8, [rsp + 128]",
+    "movups xmm9, [rsp + 144]",
+    "movups xmm10, [rsp + 160]",
+    "movups xmm11, [rsp + 176]",
+    "movups xmm12, [rsp + 192]",
+    "movups xmm13, [rsp + 208]",
+    "movups xmm14, [rsp + 224]",
+    "movups xmm15, [rsp + 240]",
+    "add rsp, 264",
+    "pop rbx",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rcx",
+    "pop rax",
+    "ret",
     base = const Context::BASE,
     flags = const Context::FLAGS,
+    exit = const Context::EXIT,
+    step = const Context::STEP,
+    stopped = const Context::STOPPED,
 );
 
 unsafe extern "sysv64" {
     fn cairn_tcg_enter(entry: u64, cpu: *mut (), context: *mut ()) -> u32;
     fn cairn_tcg_leave();
+    fn cairn_tcg_miss();
+    fn cairn_tcg_stop();
+    fn cairn_tcg_step_kept();
 }

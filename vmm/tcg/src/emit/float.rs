@@ -12,13 +12,11 @@
 //!
 //! Everything else goes to the interpreter.
 
-use std::mem::offset_of;
+use cairn_fpu::{Negate, Rounding};
 
-use cairn_fpu::{Flags, Negate, Rounding};
-
+use super::abi;
 use super::asm::{Alu, Cond, Label, RAX, RBX, RCX, Reg, Shift, Sse, Width, Xmm};
 use super::lower::{Lowering, Slow, Zero};
-use crate::env::Env;
 use crate::ir::{FloatOp, IntKind, Op, Ty, Uop};
 
 const FIRST: Xmm = Xmm(0);
@@ -56,10 +54,8 @@ impl Lowering<'_> {
 
     /// Goes to `slow` unless a result may be inexact without anybody noticing.
     fn need_inexact(&mut self, slow: Label) {
-        // The flags are of 16 bits; this one is in the first byte, little-endian.
-        let place = offset_of!(Env, float) + offset_of!(cairn_fpu::Env, flags);
-        let bit = u8::try_from(Flags::INEXACT.bits()).unwrap_or_default();
-        self.code.test_mem(RBX, i32::try_from(place).unwrap_or_default(), bit);
+        let (place, bit) = abi::inexact();
+        self.code.test_mem(RBX, place, bit);
         self.code.branch(Cond::Equal, slow);
     }
 

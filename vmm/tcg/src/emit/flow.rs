@@ -3,17 +3,22 @@
 // Offsets are narrow on purpose.
 #![allow(clippy::cast_possible_truncation)]
 
-use super::asm::{Alu, Cond, Datum, Label, RAX, RBP, RBX, RCX, Shift, Width};
+use super::asm::{Alu, Cond, Datum, Label, RAX, RBP, RBX, RCX, RDX, Shift, Width};
 use super::context::{Context, JUMP_MASK, Jump};
-use super::lower::{GATE, Lowering, condition, width};
+use super::arena::Seen;
+use super::lower::{GATE, HEAT, Lowering, SEEN, condition, width};
 use super::regs::place;
 use crate::ir::{Slot, Uop};
 
 impl Lowering<'_> {
-    /// Goes to `out` if the unit is closed.
-    pub(super) fn gate(&mut self, out: Label) {
+    /// Goes to `shut` if the unit is closed, and to `out` if it has run often enough to ask for attention.
+    pub(super) fn gate(&mut self, shut: Label, out: Label) {
         self.code.compare_datum_zero(GATE);
-        self.code.branch(Cond::NotEqual, out);
+        self.code.branch(Cond::NotEqual, shut);
+        if self.style.counted.is_some() {
+            self.code.count_down(HEAT);
+            self.code.branch(Cond::Sign, out);
+        }
     }
 
     /// Goes to `out` if the CPU is kicked. Every loop comes by here: back edges and computed ones do.
@@ -98,6 +103,13 @@ impl Lowering<'_> {
         self.code.mov(Width::W64, RAX, from);
         self.registers.flush(&mut self.code);
         let code = &mut self.code;
+        if self.style.counted.is_some() {
+            code.mov(Width::W64, RCX, RAX);
+            code.alu_imm(Alu::And, Width::W32, RCX, Seen::MASK);
+            code.shift_imm(Shift::Shl, Width::W32, RCX, 2);
+            code.address_of(RDX, SEEN);
+            code.store_sized(RAX, RDX, RCX, 64);
+        }
         if self.chained {
             let miss = code.label();
             code.load(RCX, RBP, Context::KICK);

@@ -8,6 +8,7 @@
 #![allow(clippy::cast_possible_truncation)]
 
 use super::asm::{Alu, Code, Cond, Datum, Label, RAX, RBP, RCX, RDI, RSI, Reg, Width};
+use super::arena::Seen;
 use super::context::{Context, Record};
 use super::regs::{Lives, Registers};
 use crate::env::WORDS;
@@ -42,12 +43,27 @@ pub(super) struct Draft {
     pub(super) data: Vec<u8>,
     /// Cells of exits, which hold the address of the code behind them until they are linked.
     pub(super) cells: Vec<(Datum, Label)>,
-    /// The word that closes the unit.
-    pub(super) gate: Datum,
 }
 
-/// The first word of the data.
+/// A draft, and the places in it that others use.
+pub(super) struct Lowered {
+    pub(super) draft: Draft,
+    /// Where the block begins behind all checks.
+    pub(super) body: Label,
+    /// Where the unit leaves without having done anything.
+    pub(super) out: Label,
+    /// Whether addresses are noted at [`SEEN`].
+    pub(super) computed: bool,
+}
+
+/// The word that closes the unit.
 pub(super) const GATE: Datum = Datum(0);
+/// The word that counts entries.
+pub(super) const HEAT: Datum = Datum(4);
+/// Where the unit goes while its gate is closed.
+pub(super) const FORWARD: Datum = Datum(8);
+/// The addresses that a block with a computed exit has gone to.
+pub(super) const SEEN: Datum = Datum(16);
 
 /// A place that is branched to.
 #[derive(Clone)]
@@ -77,6 +93,9 @@ pub(super) struct Style {
     pub(super) fma: bool,
     /// Whether units go from one to the other without coming back.
     pub(super) chained: bool,
+    /// Whether they note where computed exits go and count how often they run, and how often until they ask for
+    /// attention.
+    pub(super) counted: Option<u32>,
 }
 
 pub(super) struct Lowering<'a> {
@@ -99,16 +118,20 @@ pub(super) struct Lowering<'a> {
 }
 
 /// Makes the code of a block.
-pub(super) fn lower(block: &Block, style: Style) -> Draft {
+pub(super) fn lower(block: &Block, style: Style) -> Lowered {
     let mut code = Code::default();
     let leave = code.label();
     // A helper may change what the next block depends on: it is looked for anew.
     let calls = block.uops.iter().any(|uop| uop.op == Op::Call);
+    let computed = block.uops.iter().any(|uop| uop.op == Op::ExitTo);
+    let mut data = (u64::from(style.counted.unwrap_or(0)) << 32).to_le_bytes().to_vec();
+    let words = 1 + if computed { Seen::LEN } else { 0 };
+    data.resize(data.len() + 8 * words, 0);
     let mut lowering = Lowering {
         block,
         style,
         code,
-        data: vec![0; 8],
+        data,
         registers: Registers::new(),
         lives: Lives::new(&block.uops, style.globals),
         labels: Vec::new(),
@@ -120,23 +143,30 @@ pub(super) fn lower(block: &Block, style: Style) -> Draft {
         chained: style.chained && !calls,
     };
     lowering.renew_labels();
-    let out = lowering.code.label();
-    lowering.gate(out);
+    let (shut, out, body) = (lowering.code.label(), lowering.code.label(), lowering.code.label());
+    lowering.gate(shut, out);
+    lowering.code.bind(body);
+    if !style.direct {
+        lowering.code.count_up(RBP, Context::BLOCKS);
+    }
     lowering.body();
     if let Some((head, registers)) = lowering.round.clone() {
         // Once more, with words in the registers that they are in at the end: a loop keeps them there.
         lowering.code.bind(head);
         lowering.registers = registers;
         lowering.kick(out);
-        lowering.gate(out);
+        lowering.gate(shut, out);
         lowering.renew_labels();
         lowering.body();
     }
+    lowering.code.bind(shut);
+    lowering.code.jump_datum(FORWARD);
+    lowering.cells.push((FORWARD, out));
     lowering.code.bind(out);
     lowering.leave_to(block.key.pc);
     lowering.epilogue();
     let Lowering { code, data, cells, .. } = lowering;
-    Draft { code, data, cells, gate: GATE }
+    Lowered { draft: Draft { code, data, cells }, body, out, computed }
 }
 
 pub(super) fn width(ty: Ty) -> Width {
@@ -235,10 +265,7 @@ impl Lowering<'_> {
 
     /// Lets the interpreter do operation `at`. All words are in memory.
     pub(super) fn call_interpreter(&mut self, at: usize) {
-        let uop = self.block.uops[at];
-        let mark = self.block.mark_of(at);
-        let pc = mark.map_or(self.block.key.pc, |mark| self.block.pc_of(mark));
-        let record = Record::new(uop, pc, mark.unwrap_or_default());
+        let record = Record::of(self.block, at);
         self.data.resize(self.data.len().next_multiple_of(8), 0);
         let datum = Datum(self.data.len() as u32);
         self.data.extend(record.to_bytes());

@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicBool;
 
 use crate::guest::Guest;
 use crate::interp::Leave;
-use crate::ir::Block;
+use crate::ir::{Block, Slot};
 use crate::memory::Memory;
+use crate::region::Compiled;
 
 /// Guest memory that generated code may touch.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +35,13 @@ impl Cell {
 }
 
 /// A word that keeps a unit from running.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gate(Infallible);
 
 impl Gate {
     pub(crate) const STALE: u32 = 1;
     pub(crate) const UNCHECKED: u32 = 2;
+    pub(crate) const REPLACED: u32 = 4;
 
     pub(crate) fn close(self, _reason: u32) {
         match self.0 {}
@@ -48,13 +50,73 @@ impl Gate {
     pub(crate) fn open(self, _reason: u32) {
         match self.0 {}
     }
+
+    pub(crate) fn is_closed(self, _reason: u32) -> bool {
+        match self.0 {}
+    }
+}
+
+/// Counts the entries of a unit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heat(Infallible);
+
+impl Heat {
+    pub(crate) fn entries(self) -> u32 {
+        match self.0 {}
+    }
+
+    pub(crate) fn take(self) -> bool {
+        match self.0 {}
+    }
+}
+
+/// Where a unit has gone to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen(Infallible);
+
+impl Seen {
+    pub(crate) fn note(self, _pc: u64) {
+        match self.0 {}
+    }
+
+    pub(crate) fn addresses(self) -> Vec<u64> {
+        match self.0 {}
+    }
 }
 
 /// The code of a block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unit {
     pub(crate) entry: Entry,
+    pub(crate) body: Entry,
     pub(crate) gate: Gate,
+    pub(crate) heat: Heat,
+    pub(crate) forward: Cell,
+    pub(crate) out: Entry,
+    pub(crate) seen: Option<Seen>,
+}
+
+/// How units would be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    Counted(u32),
+    Checked,
+}
+
+/// The data of a region in the making.
+#[derive(Debug, Default)]
+pub struct RegionData(());
+
+/// Places no region.
+pub(crate) fn install(
+    _arena: &Arena,
+    _compiled: Compiled,
+    _pc: u64,
+    _pc_slot: Slot,
+    _fallback: Entry,
+) -> Option<(Entry, Gate)> {
+    None
 }
 
 /// Memory for code.
@@ -91,6 +153,10 @@ impl Context {
         match self.0 {}
     }
 
+    pub(crate) fn take_blocks(&mut self) -> u64 {
+        match self.0 {}
+    }
+
     pub(crate) fn run<G: Guest, M: Memory>(
         &mut self,
         _entry: Entry,
@@ -103,6 +169,6 @@ impl Context {
 }
 
 /// Makes no unit.
-pub(crate) fn emit<G: Guest>(_arena: &Arena, _block: &Block, _checked: bool) -> Option<Unit> {
+pub(crate) fn emit<G: Guest>(_arena: &Arena, _block: &Block, _kind: Kind) -> Option<Unit> {
     None
 }

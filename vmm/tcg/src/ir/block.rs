@@ -75,6 +75,8 @@ struct State {
     /// Times that the interpreter has run it.
     heat: AtomicU32,
     unit: OnceLock<Unit>,
+    /// Whether a region begins here.
+    replaced: AtomicBool,
 }
 
 impl Block {
@@ -132,6 +134,22 @@ impl Block {
     #[inline]
     pub(crate) fn warm(&self) -> u32 {
         self.state.heat.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// How often the block has run, more or less.
+    pub(crate) fn heat(&self) -> u32 {
+        let interpreted = self.state.heat.load(Ordering::Relaxed);
+        interpreted.saturating_add(self.unit().map_or(0, |unit| unit.heat.entries()))
+    }
+
+    /// Whether a region begins here.
+    #[inline]
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.state.replaced.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_replaced(&self, replaced: bool) {
+        self.state.replaced.store(replaced, Ordering::Release);
     }
 
     /// The block's code.

@@ -149,9 +149,9 @@ impl FloatOp {
         (bits << 16 | u32::from(third.raw())).cast_signed()
     }
 
-    /// The reverse of [`FloatOp::pack`].
+    /// The details in the immediate of an operation.
     #[inline]
-    pub(crate) fn unpack(imm: i32) -> FloatOp {
+    pub fn unpack(imm: i32) -> FloatOp {
         let bits = imm.cast_unsigned() >> 16;
         let field = |at: u32, mask: u32| (bits >> at & mask) as usize;
         FloatOp {

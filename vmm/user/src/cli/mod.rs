@@ -9,8 +9,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cairn_jit::Cranelift;
 use cairn_riscv::Riscv;
-use cairn_tcg::LiftOptions;
+use cairn_tcg::region::RegionChoices;
+use cairn_tcg::{Jit, LiftOptions};
 
 use crate::abi::{Cpu, Machine, UserCpu};
 use crate::host::signal::set_mask;
@@ -111,6 +113,11 @@ fn start(options: Options, log: Arc<Log>) -> Result<Never, StartError> {
     let Ready { process, cpu, entry, stack } = ready.inspect_err(|_| {
         set_mask(mask);
     })?;
+    if matches!(options.jit, Jit::Regions(_) | Jit::Lockstep)
+        && let Some(compiler) = Cranelift::new()
+    {
+        process.space.memory.code().set_compiler(Arc::new(compiler), RegionChoices::default());
+    }
     if log.has(LogItems::PAGE) {
         let maps = crate::fs::View::Maps.content(&process).unwrap_or_default();
         log.write(&format!("{}entry {entry:#x}\n", String::from_utf8_lossy(&maps)));

@@ -347,7 +347,8 @@ fn accelerator(value: &OsStr) -> Result<Jit, Problem> {
     let mut jit = Jit::ON;
     for word in words {
         jit = match word {
-            "jit=on" | "jit=t1" => Jit::ON,
+            "jit=on" => Jit::ON,
+            "jit=t1" => Jit::UNITS,
             "jit=off" => Jit::Off,
             "check=lockstep" => Jit::Lockstep,
             _ => return Err(wrong(word)),
