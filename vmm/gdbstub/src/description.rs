@@ -13,7 +13,8 @@ pub struct Register {
     pub kind: &'static str,
     /// GDB's number for it.
     pub number: usize,
-    /// Whether it is among those that are sent together.
+    /// Whether it is among those that are sent together. They have the lowest numbers, and GDB asks for the others one by
+    /// one.
     pub general: bool,
 }
 
@@ -58,11 +59,10 @@ impl Registers {
         let _ = writeln!(out, "<target>\n<architecture>{}</architecture>", self.architecture);
         for Feature { name, types, registers } in &self.features {
             let _ = writeln!(out, "<feature name=\"{name}\">{types}");
-            for Register { name, bits, kind, number, general } in registers {
-                let group = if *general { "" } else { " save-restore=\"no\"" };
+            for Register { name, bits, kind, number, .. } in registers {
                 let _ = writeln!(
                     out,
-                    "<reg name=\"{name}\" bitsize=\"{bits}\" type=\"{kind}\" regnum=\"{number}\"{group}/>"
+                    "<reg name=\"{name}\" bitsize=\"{bits}\" type=\"{kind}\" regnum=\"{number}\"/>"
                 );
             }
             out.push_str("</feature>\n");

@@ -328,13 +328,15 @@ impl<G: Guest> Vcpu<G> {
             self.code.remove(&block);
         }
         loop {
-            let block = Arc::new(translate::<G>(memory, key, generation)?);
+            let is_breakpoint = |pc| self.code.has_breakpoint(pc);
+            let block = Arc::new(translate::<G>(memory, key, generation, is_breakpoint)?);
             if let Some(observer) = &mut self.observer {
                 observer.translated(&block);
             }
             self.code.insert(block.clone());
-            // A store between the reading of the bytes and the insertion found no block to make stale.
-            if matches_memory(&block, memory) {
+            // A store between the reading of the bytes and the insertion found no block to make stale, nor did a breakpoint.
+            let stops = self.code.has_breakpoint(key.pc);
+            if matches_memory(&block, memory) && stops == block.bytes.is_empty() {
                 return Ok(block);
             }
             self.code.remove(&block);

@@ -1,9 +1,9 @@
 //! The table of blocks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::emit::{Arena, Gate};
@@ -40,6 +40,8 @@ pub struct Cache {
     generation: AtomicU64,
     arena: Arena,
     regions: Regions,
+    breakpoints: Mutex<BTreeSet<u64>>,
+    has_breakpoints: AtomicBool,
 }
 
 /// A cache in which nothing changes, until this is dropped.
@@ -48,6 +50,7 @@ pub struct Frozen<'a> {
     _shards: [RwLockWriteGuard<'a, Blocks>; SHARDS],
     _arena: crate::emit::Frozen<'a>,
     _regions: RegionsFrozen<'a>,
+    _breakpoints: MutexGuard<'a, BTreeSet<u64>>,
 }
 
 impl Cache {
@@ -120,6 +123,7 @@ impl Cache {
             _shards: shards,
             _arena: self.arena.freeze(),
             _regions: self.regions.freeze(),
+            _breakpoints: self.breakpoints(),
         }
     }
 
@@ -134,9 +138,44 @@ impl Cache {
         self.regions.set_compiler(compiler, choices);
     }
 
+    /// Regions that have code.
+    pub fn region_count(&self) -> usize {
+        self.regions.len()
+    }
+
     /// The regions of blocks.
     pub(crate) fn regions(&self) -> &Regions {
         &self.regions
+    }
+
+    fn breakpoints(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.breakpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the instruction at `pc` raise [`Event::Breakpoint`](crate::Event::Breakpoint) in place of what it does, or not
+    /// any more. CPUs that run meanwhile may not notice at once.
+    pub fn set_breakpoint(&self, pc: u64, set: bool) {
+        let mut breakpoints = self.breakpoints();
+        if set {
+            breakpoints.insert(pc);
+        } else {
+            breakpoints.remove(&pc);
+        }
+        self.has_breakpoints.store(!breakpoints.is_empty(), Ordering::SeqCst);
+        drop(breakpoints);
+        self.invalidate(pc);
+    }
+
+    /// Takes all breakpoints away.
+    pub fn clear_breakpoints(&self) {
+        let all: Vec<u64> = self.breakpoints().iter().copied().collect();
+        all.into_iter().for_each(|pc| self.set_breakpoint(pc, false));
+    }
+
+    /// Whether there is a breakpoint at `pc`.
+    #[inline]
+    pub fn has_breakpoint(&self, pc: u64) -> bool {
+        self.has_breakpoints.load(Ordering::SeqCst) && self.breakpoints().contains(&pc)
     }
 
     /// Where the code of blocks is.

@@ -85,6 +85,11 @@ impl Regions {
         state.waiting.clear();
     }
 
+    /// Regions that have code.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().installed.len()
+    }
+
     /// The region that begins at `block`.
     pub(crate) fn of(&self, block: &Block) -> Option<Installed> {
         self.lock().installed.get(&std::ptr::from_ref(block)).cloned()

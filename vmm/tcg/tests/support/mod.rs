@@ -194,7 +194,7 @@ pub(crate) fn random_block(random: &mut Random) -> (Vec<Uop>, Vec<InsnMark>) {
     let options =
         LiftOptions { instructions: u16::try_from(1 + random.below(6)).unwrap(), optimise: false };
     let key = cairn_tcg::BlockKey { pc: 0x1000, mode: 0, options };
-    let block = cairn_tcg::code::translate::<Toy>(&Code(code), key, 0).unwrap();
+    let block = cairn_tcg::code::translate::<Toy>(&Code(code), key, 0, |_| false).unwrap();
     (block.uops.to_vec(), block.marks.to_vec())
 }
 
