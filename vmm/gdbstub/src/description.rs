@@ -54,7 +54,8 @@ impl Registers {
 
     /// `target.xml`
     pub(crate) fn xml(&self) -> String {
-        let mut out = String::from("<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"gdb-target.dtd\">\n");
+        let mut out =
+            String::from("<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"gdb-target.dtd\">\n");
         // Writing to a string does not fail.
         let _ = writeln!(out, "<target>\n<architecture>{}</architecture>", self.architecture);
         for Feature { name, types, registers } in &self.features {

@@ -86,7 +86,8 @@ pub(crate) fn write(to: &mut impl Write, data: &[u8]) -> io::Result<()> {
 
 /// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The reverse of [`hex`].
@@ -123,11 +124,10 @@ mod tests {
 
     #[test]
     fn damage_is_noticed() {
-        assert_eq!(all(b"+$m0,4#00\x03-"), [
-            Incoming::Damaged,
-            Incoming::Interrupt,
-            Incoming::Again
-        ]);
+        assert_eq!(
+            all(b"+$m0,4#00\x03-"),
+            [Incoming::Damaged, Incoming::Interrupt, Incoming::Again]
+        );
         assert_eq!(all(b"$m0,4"), []);
         assert_eq!(all(b"$half$?#3f"), [Incoming::Packet(b"?".to_vec())]);
         let long = [b"$".to_vec(), vec![b'0'; 3 * SIZE], b"#00".to_vec()].concat();

@@ -54,7 +54,7 @@ impl Session<'_> {
         );
         for (object, name) in OBJECTS {
             if self.target.object(object).is_some() {
-                out.push_str(&format!(";qXfer:{name}:read+"));
+                out.extend([";qXfer:", name, ":read+"]);
             }
         }
         out.push_str(";qXfer:siginfo:read+");

@@ -218,7 +218,8 @@ impl Session<'_> {
         let thread = match name.strip_prefix('p') {
             Some(pair) => {
                 let (process, thread) = pair.split_once('.').unwrap_or((pair, "0"));
-                let known = matches!(process, "0" | "-1") || number(process) == Some(self.target.process());
+                let known =
+                    matches!(process, "0" | "-1") || number(process) == Some(self.target.process());
                 known.then_some(thread)?
             }
             None => name,
@@ -279,7 +280,9 @@ impl Session<'_> {
     /// A register in hexadecimal digits, or as many `x` if it has no value.
     fn register(&self, index: usize, bits: u32) -> String {
         let digits = bits as usize / 4;
-        self.target.read_register(self.thread, index).map_or("x".repeat(digits), |bytes| hex(&bytes))
+        self.target
+            .read_register(self.thread, index)
+            .map_or("x".repeat(digits), |bytes| hex(&bytes))
     }
 
     fn write_registers(&self, text: &str) -> Answer {
@@ -329,9 +332,9 @@ impl Session<'_> {
     }
 
     fn write_memory(&self, text: &str) -> Answer {
-        let parts = text.split_once(':').and_then(|(place, data)| {
-            Some((range(place)?, unhex(data.as_bytes())?))
-        });
+        let parts = text
+            .split_once(':')
+            .and_then(|(place, data)| Some((range(place)?, unhex(data.as_bytes())?)));
         match parts {
             Some(((address, len), bytes)) if len == bytes.len() as u64 => {
                 let done = bytes.is_empty() || self.target.write_memory(address, &bytes);
@@ -343,9 +346,8 @@ impl Session<'_> {
 
     fn write_binary(&self, data: &[u8]) -> Answer {
         let colon = data.iter().position(|byte| *byte == b':');
-        let parts = colon.and_then(|at| {
-            Some((range(std::str::from_utf8(&data[..at]).ok()?)?, &data[at + 1..]))
-        });
+        let parts = colon
+            .and_then(|at| Some((range(std::str::from_utf8(&data[..at]).ok()?)?, &data[at + 1..])));
         match parts {
             Some(((address, len), bytes)) if len == bytes.len() as u64 => {
                 let done = bytes.is_empty() || self.target.write_memory(address, bytes);

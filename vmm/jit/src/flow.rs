@@ -128,15 +128,18 @@ impl Lowering<'_> {
             }
             Some((shift, bits)) => {
                 let miss = self.builder.create_block();
-                let default = BlockCall::new(miss, [], &mut self.builder.func.dfg.value_lists);
-                let mut calls = vec![default; 1 << bits];
+                let mut targets = vec![miss; 1 << bits];
                 let mut places = Vec::new();
                 for (index, pc) in members.iter().zip(pcs) {
                     let place = self.builder.create_block();
-                    let lists = &mut self.builder.func.dfg.value_lists;
-                    calls[slot_of(pc, shift, bits)] = BlockCall::new(place, [], lists);
+                    targets[slot_of(pc, shift, bits)] = place;
                     places.push((place, *index, pc));
                 }
+                // Each call has a list of its own, as values are added to it.
+                let lists = &mut self.builder.func.dfg.value_lists;
+                let default = BlockCall::new(miss, [], lists);
+                let calls: Vec<BlockCall> =
+                    targets.into_iter().map(|target| BlockCall::new(target, [], lists)).collect();
                 let shifted = self.builder.ins().ushr_imm_u(target, i64::from(shift));
                 let index = self.builder.ins().ireduce(types::I32, shifted);
                 let mask = self.builder.ins().iconst(types::I32, (1 << bits) - 1);

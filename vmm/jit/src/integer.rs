@@ -149,11 +149,8 @@ impl Lowering<'_> {
         let (a, b) = self.operands(uop);
         let signed = matches!(uop.op, Op::DivS | Op::RemS);
         // 0 and -1 become 1 and 0.
-        let (shifted, limit) = if signed {
-            (self.builder.ins().iadd_imm_s(b, 1), 2)
-        } else {
-            (b, 1)
-        };
+        let (shifted, limit) =
+            if signed { (self.builder.ins().iadd_imm_s(b, 1), 2) } else { (b, 1) };
         let limit = self.builder.ins().iconst(width(uop.ty), limit);
         let special = self.builder.ins().icmp(IntCC::UnsignedLessThan, shifted, limit);
         self.slow_if(&paths, special);
@@ -163,11 +160,8 @@ impl Lowering<'_> {
             Op::RemS => self.builder.ins().srem(a, b),
             _ => self.builder.ins().urem(a, b),
         };
-        let word = if uop.ty == Ty::I32 {
-            self.builder.ins().uextend(types::I64, value)
-        } else {
-            value
-        };
+        let word =
+            if uop.ty == Ty::I32 { self.builder.ins().uextend(types::I64, value) } else { value };
         self.fast(&paths, Some(word));
         self.join(paths, Some((uop.d, Form::Int)));
         true

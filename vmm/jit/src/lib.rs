@@ -52,6 +52,7 @@ impl Cranelift {
         let choices = [
             ("opt_level", "speed"),
             ("enable_alias_analysis", "false"),
+            ("preserve_frame_pointers", "true"),
             ("enable_probestack", "false"),
             ("unwind_info", "false"),
             ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
@@ -90,7 +91,7 @@ impl Cranelift {
         let mut context = Context::new();
         let mut scratch = FunctionBuilderContext::new();
         let mut signature = Signature::new(CallConv::SystemV);
-        signature.params = vec![AbiParam::new(types::I64); 3];
+        signature.params = vec![AbiParam::new(types::I64); 4];
         signature.returns = vec![AbiParam::new(types::I64)];
         context.func = Function::with_name_signature(Default::default(), signature);
         let builder = FunctionBuilder::new(&mut context.func, &mut scratch);

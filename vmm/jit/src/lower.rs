@@ -3,7 +3,9 @@
 use cairn_tcg::ir::Shape;
 use cairn_tcg::region::{Region, RegionData, abi};
 use cairn_tcg::{Op, Slot, Ty, Uop};
-use cranelift_codegen::ir::{self, AbiParam, InstBuilder, SigRef, Signature, Value, types};
+use cranelift_codegen::ir::{
+    self, BlockCall, InstBuilder, JumpTableData, SigRef, Signature, Value, types,
+};
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::FunctionBuilder;
 
@@ -15,7 +17,9 @@ pub(crate) struct Lowering<'a> {
     pub(crate) builder: FunctionBuilder<'a>,
     pub(crate) data: RegionData,
     pub(crate) values: Values,
-    /// Globals that may be newer than memory here.
+    /// Globals that are not stored when they change, but where somebody may look.
+    pub(crate) lazy: Words,
+    /// Those of them that may be newer than memory here.
     pub(crate) dirty: Words,
     /// Where each block of the region begins.
     pub(crate) heads: Vec<ir::Block>,
@@ -27,9 +31,6 @@ pub(crate) struct Lowering<'a> {
     pub(crate) words: Value,
     pub(crate) context: Value,
     pub(crate) own_data: Value,
-    /// Guest memory, and the flags of its pages.
-    pub(crate) base: Value,
-    pub(crate) flags: Value,
     /// What every loop looks at.
     pub(crate) kick: Value,
     /// The function that lets the interpreter do an operation.
@@ -50,18 +51,16 @@ pub(crate) fn lower(
     builder.append_block_params_for_function_params(entry);
     builder.switch_to_block(entry);
     builder.seal_block(entry);
-    let [words, context, own_data] = *builder.block_params(entry) else { return None };
-    let mut pointer = |place: i32| builder.ins().load(types::I64, own(), context, place);
-    let (base, flags, kick) = (pointer(abi::BASE), pointer(abi::FLAGS), pointer(abi::KICK));
-    let mut signature = Signature::new(CallConv::PreserveAll);
-    signature.params = vec![AbiParam::new(types::I64); 2];
-    let step = builder.import_signature(signature);
+    let [words, context, own_data, door] = *builder.block_params(entry) else { return None };
+    let kick = builder.ins().load(types::I64, own(), context, abi::KICK);
+    let step = builder.import_signature(Signature::new(CallConv::PreserveAll));
     let heads = region.blocks.iter().map(|_| builder.create_block()).collect();
     let mut lowering = Lowering {
         region,
         builder,
         data: RegionData::default(),
         values: Values::new(),
+        lazy: lazy(region),
         dirty: Words::NONE,
         heads,
         labels: Vec::new(),
@@ -70,8 +69,6 @@ pub(crate) fn lower(
         words,
         context,
         own_data,
-        base,
-        flags,
         kick,
         step,
         fma,
@@ -80,9 +77,8 @@ pub(crate) fn lower(
     for slot in used(region).iter() {
         lowering.load_word(slot);
     }
-    let head = *lowering.heads.first()?;
-    lowering.builder.ins().jump(head, &[]);
-    for (block, dirty) in dirty_at_heads(region).into_iter().enumerate() {
+    lowering.enter(door)?;
+    for (block, dirty) in dirty_at_heads(region, &lowering.lazy).into_iter().enumerate() {
         lowering.dirty = dirty;
         lowering.body(block)?;
     }
@@ -106,8 +102,35 @@ fn used(region: &Region) -> Words {
     words
 }
 
+/// Stores on paths where somebody may look, of which there shall not be more.
+const LAZY_STORES: usize = 1200;
+
+/// The globals that are not stored when they change: as many as the number of places allows where they would be
+/// stored, and those first that change most often.
+fn lazy(region: &Region) -> Words {
+    let globals = region.facts.globals.len();
+    let mut places = 1;
+    let mut changes = vec![0_u64; globals];
+    for member in &region.blocks {
+        for uop in &member.block.uops {
+            places += usize::from(uop.op.observes());
+            uop.writes(|slot| {
+                if let Some(count) = changes.get_mut(slot.index()) {
+                    *count += 1 + u64::from(member.heat);
+                }
+            });
+        }
+    }
+    let mut order: Vec<Slot> = (0..).take(globals).map(Slot::new).collect();
+    order.retain(|slot| changes[slot.index()] != 0);
+    order.sort_by_key(|slot| std::cmp::Reverse(changes[slot.index()]));
+    let mut words = Words::NONE;
+    order.into_iter().take(LAZY_STORES / places).for_each(|slot| words.insert(slot));
+    words
+}
+
 /// The globals that may be newer than memory at the beginning of each block.
-fn dirty_at_heads(region: &Region) -> Vec<Words> {
+fn dirty_at_heads(region: &Region, lazy: &Words) -> Vec<Words> {
     let written: Vec<Words> = region
         .blocks
         .iter()
@@ -115,7 +138,7 @@ fn dirty_at_heads(region: &Region) -> Vec<Words> {
             let mut words = Words::NONE;
             for uop in &member.block.uops {
                 uop.writes(|slot| {
-                    if slot.index() < region.facts.globals.len() {
+                    if lazy.contains(slot) {
                         words.insert(slot);
                     }
                 });
@@ -141,6 +164,28 @@ fn dirty_at_heads(region: &Region) -> Vec<Words> {
 }
 
 impl<'a> Lowering<'a> {
+    /// Goes to the entry with the index `door`.
+    fn enter(&mut self, door: Value) -> Option<()> {
+        let entries: Option<Vec<ir::Block>> =
+            self.region.entries.iter().map(|index| self.heads.get(*index).copied()).collect();
+        let entries = entries?;
+        let (first, others) = entries.split_first()?;
+        if others.is_empty() {
+            self.builder.ins().jump(*first, &[]);
+            return Some(());
+        }
+        let lists = &mut self.builder.func.dfg.value_lists;
+        // Each call has a list of its own, as values are added to it.
+        let default = BlockCall::new(*first, [], lists);
+        let calls: Vec<BlockCall> =
+            entries.iter().map(|block| BlockCall::new(*block, [], lists)).collect();
+        let jumps = JumpTableData::new(default, &calls);
+        let jumps = self.builder.create_jump_table(jumps);
+        let door = self.builder.ins().ireduce(types::I32, door);
+        self.builder.ins().br_table(door, jumps);
+        Some(())
+    }
+
     /// The operations of a block.
     fn body(&mut self, block: usize) -> Option<()> {
         let region: &'a Region = self.region;
@@ -244,9 +289,8 @@ impl<'a> Lowering<'a> {
     pub(crate) fn operands(&mut self, uop: &Uop) -> (Value, Value) {
         let (a, b) = (self.int(uop.a), self.second(uop));
         if uop.ty == Ty::I32 {
-            let ins = |builder: &mut FunctionBuilder<'a>, value| {
-                builder.ins().ireduce(types::I32, value)
-            };
+            let ins =
+                |builder: &mut FunctionBuilder<'a>, value| builder.ins().ireduce(types::I32, value);
             (ins(&mut self.builder, a), ins(&mut self.builder, b))
         } else {
             (a, b)

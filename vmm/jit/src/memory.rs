@@ -29,10 +29,11 @@ impl Lowering<'_> {
         !self.region.checked && !op.is_big_endian()
     }
 
-    /// The host address of an access; takes the slow path unless it is aligned, in the address space, and in a page that
-    /// has the flag.
-    fn address(&mut self, paths: &Paths, uop: &Uop, flag: u8) -> Value {
+    /// The host address of an access as a value and an offset; takes the slow path unless the access is aligned, in the
+    /// address space, and in a page that has the flag.
+    fn address(&mut self, paths: &Paths, uop: &Uop, flag: u8) -> (Value, i32) {
         let (op, offset) = uop.mem_op();
+        let memory = self.region.memory;
         let mut address = self.int(uop.a);
         if offset != 0 {
             let offset = i64::from(offset.cast_signed());
@@ -42,24 +43,33 @@ impl Lowering<'_> {
             let low = self.builder.ins().ireduce(types::I32, address);
             address = self.builder.ins().uextend(types::I64, low);
         }
-        // What is not aligned has bits that become the highest ones, and is above every limit.
-        let place = match op.size() {
+        // What is not aligned has bits that become the highest ones, and is beyond the last page.
+        let (size, page_bits) = (op.size() as i64, i64::from(abi::PAGE_BITS));
+        let rotated = match op.size() {
             Size::B1 => address,
-            size => self.builder.ins().rotr_imm_u(address, size as i64),
+            _ => self.builder.ins().rotr_imm_u(address, size),
         };
-        let limit = abi::limit(op.size());
-        let limit = self.builder.ins().load(types::I64, own(), self.context, limit);
-        let beyond = self.builder.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, place, limit);
+        let page = self.builder.ins().ushr_imm_u(rotated, page_bits - size);
+        let pages = self.constant(memory.size >> abi::PAGE_BITS);
+        let beyond = self.builder.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, page, pages);
         self.slow_if(paths, beyond);
-        let page = self.builder.ins().ushr_imm_u(address, i64::from(abi::PAGE_BITS));
-        let page = self.builder.ins().iadd(self.flags, page);
-        let flags = self.builder.ins().load(types::I8, own(), page, 0);
+        let (place, offset) = self.at(memory.flags, page);
+        let flags = self.builder.ins().load(types::I8, own(), place, offset);
         let mask = self.builder.ins().iconst(types::I8, i64::from(flag));
         let allowed = self.builder.ins().band(flags, mask);
         let zero = self.builder.ins().iconst(types::I8, 0);
         let refused = self.builder.ins().icmp(IntCC::Equal, allowed, zero);
         self.slow_if(paths, refused);
-        self.builder.ins().iadd(self.base, address)
+        self.at(memory.base, address)
+    }
+
+    /// A place behind a constant one, as a value and an offset: the constant itself if it is small.
+    fn at(&mut self, base: u64, behind: Value) -> (Value, i32) {
+        if let Ok(offset) = i32::try_from(base) {
+            return (behind, offset);
+        }
+        let base = self.constant(base);
+        (self.builder.ins().iadd(base, behind), 0)
     }
 
     /// The form in which the next operation wants what is loaded.
@@ -86,17 +96,17 @@ impl Lowering<'_> {
         }
         let paths = self.paths(uop);
         // Loads of x86-64 are ordered as any guest asks for.
-        let address = self.address(&paths, uop, abi::READABLE);
+        let (address, offset) = self.address(&paths, uop, abi::READABLE);
         let form = self.wanted(uop, op);
         let value = if form == Form::Int {
-            let loaded = self.builder.ins().load(ty(op.size()), guest(), address, 0);
+            let loaded = self.builder.ins().load(ty(op.size()), guest(), address, offset);
             match op.size() {
                 Size::B8 => loaded,
                 _ if op.is_signed() => self.builder.ins().sextend(types::I64, loaded),
                 _ => self.builder.ins().uextend(types::I64, loaded),
             }
         } else {
-            self.builder.ins().load(form.ty(), guest(), address, 0)
+            self.builder.ins().load(form.ty(), guest(), address, offset)
         };
         self.fast(&paths, Some(value));
         self.join(paths, Some((uop.d, form)));
@@ -110,7 +120,7 @@ impl Lowering<'_> {
             return false;
         }
         let paths = self.paths(uop);
-        let address = self.address(&paths, uop, abi::WRITABLE);
+        let (address, offset) = self.address(&paths, uop, abi::WRITABLE);
         let value = if op.size() == Size::B8 {
             // In whatever form it is at hand.
             self.held(uop.b)
@@ -118,7 +128,7 @@ impl Lowering<'_> {
             let word = self.int(uop.b);
             self.builder.ins().ireduce(ty(op.size()), word)
         };
-        self.builder.ins().store(guest(), value, address, 0);
+        self.builder.ins().store(guest(), value, address, offset);
         self.fast(&paths, None);
         self.join(paths, None);
         true

@@ -69,8 +69,9 @@ impl Lowering<'_> {
         let region = self.region;
         let record = self.data.record(&region.blocks[self.block].block, self.at);
         let record = self.builder.ins().iadd_imm_s(self.own_data, i64::from(record));
+        self.builder.ins().store(own(), record, self.context, abi::RECORD);
         let callee = self.builder.ins().load(types::I64, own(), self.context, abi::STEP);
-        self.builder.ins().call_indirect(self.step, callee, &[self.context, record]);
+        self.builder.ins().call_indirect(self.step, callee, &[]);
     }
 
     /// As above, and leaves the region if the operation asks for that.

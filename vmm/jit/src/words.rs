@@ -213,8 +213,10 @@ impl Lowering<'_> {
         known.variable = Some(value);
         self.values.known[slot.index()] = known;
         self.builder.def_var(variable, value);
-        if slot.index() < self.region.facts.globals.len() {
+        if self.lazy.contains(slot) {
             self.dirty.insert(slot);
+        } else if slot.index() < self.region.facts.globals.len() {
+            self.store_word(slot, value);
         }
     }
 

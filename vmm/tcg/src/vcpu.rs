@@ -203,8 +203,10 @@ impl<G: Guest> Vcpu<G> {
             }
             return stop_of(interp::run::<G>(&mut self.cpu, memory, block));
         };
-        if unit.heat.take() {
-            self.code.regions().request(&self.code, block, GuestFacts::of::<G>());
+        if unit.heat.take()
+            && let Some(direct) = memory.direct()
+        {
+            self.code.regions().request(&self.code, block, GuestFacts::of::<G>(), direct);
         }
         if block.is_replaced() || self.jit == Jit::Lockstep {
             let block = block.clone();
@@ -230,8 +232,10 @@ impl<G: Guest> Vcpu<G> {
 
     /// Runs a block, or the region that begins at it, and compares that with the interpreter.
     fn checked<M: Memory>(&mut self, memory: &M, block: &Arc<Block>, unit: Unit) -> Option<Stop> {
-        if block.warm() == Jit::LOCKSTEP_REGION {
-            self.code.regions().compile(&self.code, block, GuestFacts::of::<G>(), true);
+        if block.warm() == Jit::LOCKSTEP_REGION
+            && let Some(direct) = memory.direct()
+        {
+            self.code.regions().compile(&self.code, block, GuestFacts::of::<G>(), direct, true);
             self.settle(memory, block);
         }
         let region = self.code.regions().of(block);

@@ -1,7 +1,7 @@
 //! The table of blocks.
 
-use std::collections::{BTreeSet, HashMap};
 use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -169,7 +169,9 @@ impl Cache {
     /// Takes all breakpoints away.
     pub fn clear_breakpoints(&self) {
         let all: Vec<u64> = self.breakpoints().iter().copied().collect();
-        all.into_iter().for_each(|pc| self.set_breakpoint(pc, false));
+        for pc in all {
+            self.set_breakpoint(pc, false);
+        }
     }
 
     /// Whether there is a breakpoint at `pc`.

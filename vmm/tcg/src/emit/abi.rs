@@ -1,8 +1,8 @@
 //! What code of regions relies on.
 //!
-//! A region is a function of the System V convention with three arguments: the CPU's words, the context of its thread, and
-//! the region's data. It returns the address of the code to go on with. The numbers here are
-//! offsets into these in bytes.
+//! A region is a function of the System V convention with four arguments: the CPU's words, the context of its thread,
+//! the region's data, and the index of the entry. It returns the address of the code to go on with. The numbers
+//! here are offsets into these in bytes.
 
 // Numbers of a context are small, as `offset` asserts.
 #![allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
@@ -12,13 +12,9 @@ use std::mem::offset_of;
 use super::context::{Context, JUMP_MASK, Jump};
 use super::lower::GATE;
 use crate::env::Env;
-use crate::ir::{PAGE_SIZE, Size, Slot};
+use crate::ir::{PAGE_SIZE, Slot};
 use crate::softmmu;
 
-/// In the context: host address of guest address 0.
-pub const BASE: i32 = Context::BASE;
-/// In the context: host address of the flags of pages, a byte for each.
-pub const FLAGS: i32 = Context::FLAGS;
 /// A flag of pages that may be read.
 pub const READABLE: u8 = softmmu::Protection::READ.bits();
 /// A flag of pages that may be written without further care.
@@ -31,9 +27,11 @@ pub const KICK: i32 = Context::KICK;
 pub const MISS: i32 = Context::MISS;
 /// In the context: what to return once an operation has asked to leave.
 pub const STOP: i32 = Context::STOP;
-/// In the context: a function of the context and a record that keeps all registers. The interpreter does the
-/// operation on the words in memory.
+/// In the context: a function without arguments that keeps all registers, for callers with a frame pointer. The interpreter
+/// does an operation on the words in memory.
 pub const STEP: i32 = Context::STEP_KEPT;
+/// In the context: address of the record of that operation.
+pub const RECORD: i32 = Context::RECORD;
 /// In the context: 64 bits that are not zero if the last operation has asked to leave.
 pub const STOPPED: i32 = Context::STOPPED;
 /// In the context: 64 bits that a checked region counts its blocks in.
@@ -52,11 +50,6 @@ pub const CLOSED: i32 = GATE.0 as i32;
 /// In the words: where a slot is.
 pub fn word(slot: Slot) -> i32 {
     super::regs::place(slot)
-}
-
-/// In the context: the number of places for aligned accesses of a size.
-pub fn limit(size: Size) -> i32 {
-    Context::limit(size as usize)
 }
 
 /// In the words: the byte with the flags of floating-point operations, and the bit for inexact results.

@@ -141,7 +141,7 @@ unsafe impl Sync for Seen {}
 impl Seen {
     pub(super) const LEN: usize = 32;
     /// What is left of an address as an index, times two.
-    pub(super) const MASK: i32 = 2 * (Seen::LEN as i32 - 1);
+    pub(super) const MASK: i32 = 62;
 
     fn words(&self) -> &[AtomicU64; Seen::LEN] {
         // SAFETY: it points into the data of a chunk, aligned, and stays for good.

@@ -91,8 +91,9 @@ pub(crate) struct Context {
     miss: u64,
     /// Where a region goes once `step` has asked it to leave.
     stop: u64,
-    /// `step` for regions: it keeps all registers, and leaves its result in `stopped`.
+    /// `step` for regions: it keeps all registers, takes its operation from `record`, and leaves its result in `stopped`.
     step_kept: u64,
+    record: u64,
     stopped: u64,
     /// Blocks that a checked region has entered.
     blocks: u64,
@@ -122,6 +123,7 @@ impl Context {
     pub(super) const MISS: i32 = offset(offset_of!(Context, miss));
     pub(super) const STOP: i32 = offset(offset_of!(Context, stop));
     pub(super) const STEP_KEPT: i32 = offset(offset_of!(Context, step_kept));
+    pub(super) const RECORD: i32 = offset(offset_of!(Context, record));
     pub(super) const STOPPED: i32 = offset(offset_of!(Context, stopped));
     pub(super) const BLOCKS: i32 = offset(offset_of!(Context, blocks));
 
@@ -143,6 +145,7 @@ impl Context {
             miss: cairn_tcg_miss as *const () as u64,
             stop: cairn_tcg_stop as *const () as u64,
             step_kept: cairn_tcg_step_kept as *const () as u64,
+            record: 0,
             stopped: 0,
             blocks: 0,
             step: 0,
@@ -267,7 +270,8 @@ std::arch::global_asm!(
     "pop rbp",
     "pop rbx",
     "ret",
-    // rdi: the context; rsi: a record. All registers that a function may change are kept, and the stack is aligned.
+    // A region calls this, whose frame begins with the register that the context was in. All registers that a function may
+    // change are kept, and the stack is aligned.
     ".p2align 4",
     ".global cairn_tcg_step_kept",
     "cairn_tcg_step_kept:",
@@ -298,8 +302,10 @@ std::arch::global_asm!(
     "movups [rsp + 208], xmm13",
     "movups [rsp + 224], xmm14",
     "movups [rsp + 240], xmm15",
-    "mov rbx, rdi",
-    "call [rdi + {step}]",
+    "mov rbx, [rbp]",
+    "mov rdi, rbx",
+    "mov rsi, [rbx + {record}]",
+    "call [rbx + {step}]",
     "mov [rbx + {stopped}], rax",
     "movups xmm0, [rsp]",
     "movups xmm1, [rsp + 16]",
@@ -333,6 +339,7 @@ std::arch::global_asm!(
     flags = const Context::FLAGS,
     exit = const Context::EXIT,
     step = const Context::STEP,
+    record = const Context::RECORD,
     stopped = const Context::STOPPED,
 );
 

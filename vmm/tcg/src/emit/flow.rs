@@ -3,9 +3,9 @@
 // Offsets are narrow on purpose.
 #![allow(clippy::cast_possible_truncation)]
 
+use super::arena::Seen;
 use super::asm::{Alu, Cond, Datum, Label, RAX, RBP, RBX, RCX, RDX, Shift, Width};
 use super::context::{Context, JUMP_MASK, Jump};
-use super::arena::Seen;
 use super::lower::{GATE, HEAT, Lowering, SEEN, condition, width};
 use super::regs::place;
 use crate::ir::{Slot, Uop};

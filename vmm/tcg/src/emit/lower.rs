@@ -7,8 +7,8 @@
 // Fields of micro-operations are narrow on purpose.
 #![allow(clippy::cast_possible_truncation)]
 
-use super::asm::{Alu, Code, Cond, Datum, Label, RAX, RBP, RCX, RDI, RSI, Reg, Width};
 use super::arena::Seen;
+use super::asm::{Alu, Code, Cond, Datum, Label, RAX, RBP, RCX, RDI, RSI, Reg, Width};
 use super::context::{Context, Record};
 use super::regs::{Lives, Registers};
 use crate::env::WORDS;

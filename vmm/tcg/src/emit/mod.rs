@@ -22,7 +22,7 @@ pub(crate) use arena::{Arena, Frozen, Gate, Heat, Seen};
 pub use context::Direct;
 pub(crate) use context::{Cell, Context, Entry};
 pub use region::RegionData;
-pub(crate) use region::install;
+pub(crate) use region::{Door, install};
 
 use crate::guest::Guest;
 use crate::ir::Block;

@@ -108,14 +108,20 @@ pub(crate) enum Kind {
 #[derive(Debug, Default)]
 pub struct RegionData(());
 
+/// Where a region is entered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door {
+    pub(crate) pc: u64,
+    pub(crate) fallback: Entry,
+}
+
 /// Places no region.
 pub(crate) fn install(
     _arena: &Arena,
     _compiled: Compiled,
-    _pc: u64,
     _pc_slot: Slot,
-    _fallback: Entry,
-) -> Option<(Entry, Gate)> {
+    _doors: &[Door],
+) -> Option<(Vec<Entry>, Gate)> {
     None
 }
 

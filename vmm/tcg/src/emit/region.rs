@@ -1,19 +1,16 @@
 //! Regions: code that was made elsewhere, and what leads into and out of it.
 
 // Offsets are narrow on purpose.
-#![allow(clippy::cast_possible_truncation)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
 
 use super::abi;
 use super::arena::{Arena, Gate};
-use super::asm::{Code, Cond, Datum, RAX, RBP, RBX, RDI, RDX, RSI, Width};
+use super::asm::{Code, Cond, Datum, RAX, RBP, RBX, RCX, RDI, RDX, RSI, Width};
 use super::context::{Context, Entry, Record};
 use super::lower::{Draft, GATE};
 use super::regs::place;
 use crate::ir::{Block, Slot};
 use crate::region::Compiled;
-
-/// A place in the data that holds the code that runs while floating-point results must be looked at more closely.
-const FALLBACK: Datum = Datum(8);
 
 /// The data of a region in the making.
 #[derive(Debug)]
@@ -24,7 +21,7 @@ pub struct RegionData {
 
 impl Default for RegionData {
     fn default() -> RegionData {
-        RegionData { bytes: vec![0; 16], cells: Vec::new() }
+        RegionData { bytes: vec![0; 8], cells: Vec::new() }
     }
 }
 
@@ -53,42 +50,63 @@ impl RegionData {
     }
 }
 
-/// Puts a region into memory, for a block at `pc` whose own unit begins at `fallback`; `None` if there is no room.
+/// Where a region is entered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door {
+    /// The address of the block.
+    pub(crate) pc: u64,
+    /// What runs in place of the region while floating-point results must be looked at more closely.
+    pub(crate) fallback: Entry,
+}
+
+/// Puts a region into memory; `None` if there is no room. Also returns how it is entered at each of the doors.
 pub(crate) fn install(
     arena: &Arena,
     compiled: Compiled,
-    pc: u64,
     pc_slot: Slot,
-    fallback: Entry,
-) -> Option<(Entry, Gate)> {
+    doors: &[Door],
+) -> Option<(Vec<Entry>, Gate)> {
     let mut code = Code::default();
-    let (out, fall_back, function) = (code.label(), code.label(), code.label());
-    code.compare_datum_zero(GATE);
-    code.branch(Cond::NotEqual, out);
-    if compiled.needs_inexact {
-        let (place, bit) = abi::inexact();
-        code.test_mem(RBX, place, bit);
-        code.branch(Cond::Equal, fall_back);
+    let (enter, function) = (code.label(), code.label());
+    let mut data = compiled.data;
+    let mut places = Vec::new();
+    let set_pc = |code: &mut Code, pc: u64| {
+        code.constant(RAX, pc);
+        code.store(RAX, RBX, place(pc_slot));
+    };
+    for (index, door) in doors.iter().enumerate() {
+        let fallback = data.push(&door.fallback.0.to_ne_bytes());
+        let (out, fall_back) = (code.label(), code.label());
+        places.push(code.len());
+        code.compare_datum_zero(GATE);
+        code.branch(Cond::NotEqual, out);
+        if compiled.needs_inexact {
+            let (place, bit) = abi::inexact();
+            code.test_mem(RBX, place, bit);
+            code.branch(Cond::Equal, fall_back);
+        }
+        code.constant(RCX, index as u64);
+        code.jump(enter);
+        code.bind(fall_back);
+        code.jump_datum(fallback);
+        code.bind(out);
+        set_pc(&mut code, door.pc);
+        code.jump_mem(RBP, Context::MISS);
+        code.align();
     }
+    code.bind(enter);
     code.mov(Width::W64, RDI, RBX);
     code.mov(Width::W64, RSI, RBP);
     code.address_of(RDX, GATE);
     code.call(function);
     code.jump_to(RAX);
 
-    code.bind(fall_back);
-    code.jump_datum(FALLBACK);
-    code.bind(out);
-    code.constant(RAX, pc);
-    code.store(RAX, RBX, place(pc_slot));
-    code.jump_mem(RBP, Context::MISS);
-    let RegionData { mut bytes, cells } = compiled.data;
+    let RegionData { bytes, cells } = data;
     let mut targets = Vec::new();
     for (cell, pc) in cells {
         let unlinked = code.label();
         code.bind(unlinked);
-        code.constant(RAX, pc);
-        code.store(RAX, RBX, place(pc_slot));
+        set_pc(&mut code, pc);
         code.address_of(RAX, cell);
         code.store(RAX, RBP, Context::EXIT);
         code.constant(RAX, 0);
@@ -98,8 +116,7 @@ pub(crate) fn install(
     code.align();
     code.bind(function);
     code.append(&compiled.code);
-    let at = FALLBACK.0 as usize;
-    bytes[at..at + 8].copy_from_slice(&fallback.0.to_ne_bytes());
     let placed = arena.install(Draft { code, data: bytes, cells: targets })?;
-    Some((placed.entry(0), placed.gate(GATE)))
+    let entries = places.into_iter().map(|offset| placed.entry(offset)).collect();
+    Some((entries, placed.gate(GATE)))
 }

@@ -75,8 +75,10 @@ struct State {
     /// Times that the interpreter has run it.
     heat: AtomicU32,
     unit: OnceLock<Unit>,
-    /// Whether a region begins here.
+    /// Whether a region is entered here.
     replaced: AtomicBool,
+    /// Whether it has asked for a region that it is in already.
+    has_asked: AtomicBool,
 }
 
 impl Block {
@@ -142,7 +144,12 @@ impl Block {
         interpreted.saturating_add(self.unit().map_or(0, |unit| unit.heat.entries()))
     }
 
-    /// Whether a region begins here.
+    /// Whether this is the first time that the block asks for a region that it is in already.
+    pub(crate) fn asks_first(&self) -> bool {
+        !self.state.has_asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether a region is entered here.
     #[inline]
     pub(crate) fn is_replaced(&self) -> bool {
         self.state.replaced.load(Ordering::Acquire)

@@ -3,17 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{GuestFacts, Region, RegionBlock};
+use super::{Direct, GuestFacts, Region, RegionBlock};
 use crate::code::Cache;
 use crate::ir::{Block, BlockKey, Op};
 
 /// The most blocks and guest instructions of a region.
-const BLOCKS: usize = 64;
-const INSTRUCTIONS: usize = 512;
+const BLOCKS: usize = 48;
+const INSTRUCTIONS: usize = 320;
+/// The most blocks at which a region is entered.
+const ENTRIES: usize = 8;
 /// A block is taken in if it has run at least this fraction of what the first one has.
 const STATIC_SHARE: u32 = 8;
 /// As above, for targets of computed exits, which are many for one that has run often.
-const COMPUTED_SHARE: u32 = 64;
+const COMPUTED_SHARE: u32 = 32;
 
 /// The region that begins at `entry`, if that comes back to one of its blocks: code that runs once through a region
 /// gains nothing.
@@ -21,6 +23,7 @@ pub(crate) fn form(
     cache: &Cache,
     entry: &Arc<Block>,
     facts: GuestFacts,
+    memory: Direct,
     checked: bool,
 ) -> Option<Region> {
     let heat = entry.heat();
@@ -49,11 +52,27 @@ pub(crate) fn form(
         .iter()
         .map(|block| RegionBlock {
             block: block.clone(),
+            heat: block.heat(),
             computed: seen(block).into_iter().filter_map(index).collect(),
         })
         .collect();
-    let region = Region { blocks: members, facts, checked };
+    let mut region = Region { blocks: members, entries: Vec::new(), facts, memory, checked };
+    region.entries = entries(&region);
     (!region.blocks.is_empty() && comes_back(&region)).then_some(region)
+}
+
+/// The first block, and those that loops begin at: CPUs that are in one now come by there.
+fn entries(region: &Region) -> Vec<usize> {
+    let mut entries = vec![0];
+    for member in &region.blocks {
+        let back = exits(&member.block).filter(|pc| *pc <= member.block.key.pc);
+        for index in back.filter_map(|pc| region.block_at(pc)) {
+            if !entries.contains(&index) && entries.len() < ENTRIES {
+                entries.push(index);
+            }
+        }
+    }
+    entries
 }
 
 /// Whether a block can be in a region: helpers may change what other blocks depend on.

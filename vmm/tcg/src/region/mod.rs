@@ -9,9 +9,9 @@ mod table;
 
 use std::sync::Arc;
 
-pub use crate::emit::RegionData;
 #[cfg(target_arch = "x86_64")]
 pub use crate::emit::abi;
+pub use crate::emit::{Direct, RegionData};
 pub(crate) use form::form;
 pub(crate) use table::{Regions, RegionsFrozen};
 
@@ -21,10 +21,14 @@ use crate::ir::{Block, Slot};
 /// Blocks to be compiled together.
 #[derive(Clone, Debug)]
 pub struct Region {
-    /// The blocks; the region is entered at the first one. All have the same mode and options.
+    /// The blocks. All have the same mode and options.
     pub blocks: Vec<RegionBlock>,
+    /// Blocks at which the region is entered, by index; the first one is among them.
+    pub entries: Vec<usize>,
     /// What the compiler has to know of the guest.
     pub facts: GuestFacts,
+    /// The memory that the code touches.
+    pub memory: Direct,
     /// Whether the region is compared with the interpreter: then it leaves all accesses to that, counts its blocks, and
     /// goes back where it goes to another region.
     pub checked: bool,
@@ -35,6 +39,8 @@ pub struct Region {
 pub struct RegionBlock {
     /// The block. It calls no helper and does not synchronise code.
     pub block: Arc<Block>,
+    /// How often it has run, more or less.
+    pub heat: u32,
     /// Blocks of the region, by index, that a computed exit of this one has gone to.
     pub computed: Vec<usize>,
 }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use super::{GuestFacts, RegionChoices, RegionCompiler, form};
+use super::{Direct, GuestFacts, RegionChoices, RegionCompiler, form};
 use crate::code::Cache;
-use crate::emit::{self, Entry, Gate};
+use crate::emit::{self, Door, Entry, Gate};
 use crate::ir::Block;
 
 /// Requests that wait at most; a block whose request is turned away asks again.
@@ -16,19 +16,20 @@ const WAITING: usize = 64;
 /// A region that has code.
 #[derive(Clone, Debug)]
 pub(crate) struct Installed {
-    pub(crate) entry: Entry,
     pub(crate) gate: Gate,
+    /// The blocks at which it is entered, and how.
+    entries: Arc<[(Arc<Block>, Entry)]>,
     /// All blocks. They stay as long as the region is in the table.
     pub(crate) members: Arc<[Arc<Block>]>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Regions by the block that they begin at.
+    /// Regions by the blocks at which they are entered.
     installed: HashMap<*const Block, Installed>,
     /// Gates of the regions that a block is in.
     gates: HashMap<*const Block, Vec<Gate>>,
-    waiting: VecDeque<(Arc<Block>, GuestFacts)>,
+    waiting: VecDeque<(Arc<Block>, GuestFacts, Direct)>,
     /// Whether there is a thread that compiles what waits.
     running: bool,
 }
@@ -48,7 +49,9 @@ pub(crate) struct Regions {
 
 impl fmt::Debug for Regions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Regions").field("compiler", &self.compiler.get().is_some()).finish()
+        f.debug_struct("Regions")
+            .field("compiler", &self.compiler.get().is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +93,7 @@ impl Regions {
         self.lock().installed.len()
     }
 
-    /// The region that begins at `block`.
+    /// The region that is entered at `block`.
     pub(crate) fn of(&self, block: &Block) -> Option<Installed> {
         self.lock().installed.get(&std::ptr::from_ref(block)).cloned()
     }
@@ -109,7 +112,7 @@ impl Regions {
         }
     }
 
-    /// Gives up the region that begins at `block`, whose own unit runs again.
+    /// Gives up the region that is entered at `block`; the units of its blocks run again.
     pub(crate) fn remove(&self, block: &Block) {
         let mut state = self.lock();
         let Some(region) = state.installed.remove(&std::ptr::from_ref(block)) else { return };
@@ -122,28 +125,46 @@ impl Regions {
                 }
             }
         }
-        block.set_replaced(false);
-        if let Some(unit) = block.unit() {
-            unit.forward.link(unit.out);
-            unit.gate.open(Gate::REPLACED);
+        for (entry, _) in &*region.entries {
+            let other = state.installed.get(&Arc::as_ptr(entry));
+            if other.is_some_and(|other| other.gate != region.gate) {
+                continue;
+            }
+            state.installed.remove(&Arc::as_ptr(entry));
+            entry.set_replaced(false);
+            if let Some(unit) = entry.unit() {
+                unit.forward.link(unit.out);
+                unit.gate.open(Gate::REPLACED);
+            }
         }
     }
 
     /// Asks for a region that begins at `block`.
-    pub(crate) fn request(&self, cache: &Arc<Cache>, block: &Arc<Block>, facts: GuestFacts) {
+    pub(crate) fn request(
+        &self,
+        cache: &Arc<Cache>,
+        block: &Arc<Block>,
+        facts: GuestFacts,
+        memory: Direct,
+    ) {
         let Some((_, choices)) = self.compiler.get() else { return };
         if !choices.background {
-            self.compile(cache, block, facts, false);
+            self.compile(cache, block, facts, memory, false);
             return;
         }
         let mut state = self.lock();
         if state.waiting.len() < WAITING {
-            state.waiting.push_back((block.clone(), facts));
+            state.waiting.push_back((block.clone(), facts, memory));
         }
         if !state.running {
             let cache = cache.clone();
             state.running = spawn(move || cache.regions().work(&cache));
         }
+    }
+
+    /// Whether `block` is in a region.
+    fn is_member(&self, block: &Block) -> bool {
+        self.lock().gates.contains_key(&std::ptr::from_ref(block))
     }
 
     /// Compiles what waits.
@@ -155,8 +176,12 @@ impl Regions {
                 state.running = next.is_some();
                 next
             };
-            let Some((block, facts)) = next else { return };
-            self.compile(cache, &block, facts, false);
+            let Some((block, facts, memory)) = next else { return };
+            // In the middle of a region, it will be entered there soon. If not, it asks again.
+            if self.is_member(&block) && block.asks_first() {
+                continue;
+            }
+            self.compile(cache, &block, facts, memory, false);
         }
     }
 
@@ -166,44 +191,58 @@ impl Regions {
         cache: &Cache,
         block: &Arc<Block>,
         facts: GuestFacts,
+        memory: Direct,
         checked: bool,
     ) -> bool {
-        let (Some((compiler, _)), Some(unit)) = (self.compiler.get(), block.unit()) else {
-            return false;
-        };
+        let Some((compiler, _)) = self.compiler.get() else { return false };
         if block.is_replaced() {
             return true;
         }
-        let compiled = form(cache, block, facts, checked)
-            .and_then(|region| Some((compiler.compile(&region)?, region)));
-        let Some((compiled, region)) = compiled else { return false };
-        let placed = emit::install(cache.arena(), compiled, block.key.pc, facts.pc, unit.body);
-        let Some((entry, gate)) = placed else { return false };
+        let region = form(cache, block, facts, memory, checked);
+        let Some((compiled, region)) =
+            region.and_then(|region| Some((compiler.compile(&region)?, region)))
+        else {
+            return false;
+        };
+        let entries = region.entries.iter().filter_map(|index| {
+            let block = &region.blocks.get(*index)?.block;
+            let door = Door { pc: block.key.pc, fallback: block.unit()?.body };
+            Some((block.clone(), door))
+        });
+        let (blocks, doors): (Vec<_>, Vec<_>) = entries.unzip();
+        if doors.len() != region.entries.len() {
+            return false;
+        }
+        let placed = emit::install(cache.arena(), compiled, facts.pc, &doors);
+        let Some((entries, gate)) = placed else { return false };
         // Whoever enters it first compares all blocks with memory.
         gate.close(Gate::UNCHECKED);
+        let entries = blocks.into_iter().zip(entries).collect();
         let members = region.blocks.into_iter().map(|member| member.block).collect();
-        self.publish(block, Installed { entry, gate, members });
+        self.publish(Installed { gate, entries, members });
         true
     }
 
-    fn publish(&self, block: &Arc<Block>, region: Installed) {
+    fn publish(&self, region: Installed) {
         let mut state = self.lock();
-        if block.is_replaced() {
-            return;
-        }
         for member in &*region.members {
             state.gates.entry(Arc::as_ptr(member)).or_default().push(region.gate);
-        }
-        if let Some(unit) = block.unit() {
-            unit.forward.link(region.entry);
-            unit.gate.close(Gate::REPLACED);
         }
         // Blocks that become stale from here on find the gate.
         if region.members.iter().any(|member| member.is_stale()) {
             region.gate.close(Gate::STALE);
         }
-        state.installed.insert(Arc::as_ptr(block), region);
-        block.set_replaced(true);
+        for (block, entry) in &*region.entries {
+            if block.is_replaced() {
+                continue;
+            }
+            if let Some(unit) = block.unit() {
+                unit.forward.link(*entry);
+                unit.gate.close(Gate::REPLACED);
+            }
+            state.installed.insert(Arc::as_ptr(block), region.clone());
+            block.set_replaced(true);
+        }
     }
 }
 

@@ -259,6 +259,10 @@ impl Flat {
     }
 }
 
+/// Where guest memory and the flags of its pages are put if nothing is there: code reaches both by constants of 32 bits.
+const LOW_MEMORY: u64 = 0x2000_0000;
+const LOW_FLAGS: u64 = 0x1000_0000;
+
 /// Reserves host addresses without memory behind them.
 pub(super) fn reserve(size: u64, base: Option<u64>) -> Result<NonNull<u8>, MapError> {
     // SAFETY: sysconf has no preconditions.
@@ -266,13 +270,19 @@ pub(super) fn reserve(size: u64, base: Option<u64>) -> Result<NonNull<u8>, MapEr
     if u64::try_from(page).ok() != Some(PAGE_SIZE) {
         return Err(MapError::PageSize(page.cast_unsigned()));
     }
-    let fixed = if base.is_some() { libc::MAP_FIXED_NOREPLACE } else { 0 };
-    new_mapping(size, base.unwrap_or(0), libc::PROT_NONE, fixed)
+    let exact = libc::MAP_FIXED_NOREPLACE;
+    match base {
+        Some(base) => new_mapping(size, base, libc::PROT_NONE, exact),
+        None => new_mapping(size, LOW_MEMORY, libc::PROT_NONE, exact)
+            .or_else(|_| new_mapping(size, 0, libc::PROT_NONE, 0)),
+    }
 }
 
 /// Host memory of zeros, which takes space as it is written.
 pub(super) fn zeroed(size: u64) -> Result<NonNull<u8>, MapError> {
-    new_mapping(size, 0, libc::PROT_READ | libc::PROT_WRITE, 0)
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    new_mapping(size, LOW_FLAGS, rights, libc::MAP_FIXED_NOREPLACE)
+        .or_else(|_| new_mapping(size, 0, rights, 0))
 }
 
 fn new_mapping(
@@ -287,6 +297,12 @@ fn new_mapping(
     let place = unsafe { libc::mmap(base as *mut _, len, protection, flags, -1, 0) };
     if place == libc::MAP_FAILED {
         return Err(io::Error::last_os_error().into());
+    }
+    if flags & libc::MAP_FIXED_NOREPLACE != 0 && place as u64 != base {
+        // A host that does not know the flag takes the address for a wish.
+        // SAFETY: the mapping was made above, and nobody knows of it.
+        unsafe { libc::munmap(place, len) };
+        return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
     }
     NonNull::new(place.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse).into())
 }
