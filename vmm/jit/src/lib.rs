@@ -28,7 +28,7 @@ mod words;
 use cairn_tcg::region::{Compiled, Region, RegionCompiler};
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
-use cranelift_codegen::ir::{AbiParam, Function, Signature, types};
+use cranelift_codegen::ir::{AbiParam, Function, Signature, UserFuncName, types};
 use cranelift_codegen::isa::{self, CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
@@ -48,6 +48,28 @@ struct Made {
 impl Cranelift {
     /// A compiler; `None` if Cranelift knows nothing of this CPU.
     pub fn new() -> Option<Cranelift> {
+        let features = [
+            ("has_sse3", std::arch::is_x86_feature_detected!("sse3")),
+            ("has_ssse3", std::arch::is_x86_feature_detected!("ssse3")),
+            ("has_sse41", std::arch::is_x86_feature_detected!("sse4.1")),
+            ("has_sse42", std::arch::is_x86_feature_detected!("sse4.2")),
+            ("has_avx", std::arch::is_x86_feature_detected!("avx")),
+            ("has_fma", std::arch::is_x86_feature_detected!("fma")),
+            ("has_bmi1", std::arch::is_x86_feature_detected!("bmi1")),
+            ("has_bmi2", std::arch::is_x86_feature_detected!("bmi2")),
+            ("has_lzcnt", std::arch::is_x86_feature_detected!("lzcnt")),
+            ("has_popcnt", std::arch::is_x86_feature_detected!("popcnt")),
+        ];
+        let present = features.into_iter().filter(|(_, has)| *has).map(|(name, _)| name);
+        Cranelift::with(present, std::arch::is_x86_feature_detected!("fma"))
+    }
+
+    /// A compiler whose code runs on all CPUs and is the same everywhere.
+    pub fn portable() -> Option<Cranelift> {
+        Cranelift::with(std::iter::empty(), false)
+    }
+
+    fn with(features: impl Iterator<Item = &'static str>, fma: bool) -> Option<Cranelift> {
         let mut shared = settings::builder();
         let choices = [
             ("opt_level", "speed"),
@@ -61,23 +83,11 @@ impl Cranelift {
             shared.set(name, value).ok()?;
         }
         let mut builder = isa::lookup_by_name("x86_64").ok()?;
-        let features = [
-            ("has_sse3", std::arch::is_x86_feature_detected!("sse3")),
-            ("has_ssse3", std::arch::is_x86_feature_detected!("ssse3")),
-            ("has_sse41", std::arch::is_x86_feature_detected!("sse4.1")),
-            ("has_sse42", std::arch::is_x86_feature_detected!("sse4.2")),
-            ("has_avx", std::arch::is_x86_feature_detected!("avx")),
-            ("has_fma", std::arch::is_x86_feature_detected!("fma")),
-            ("has_bmi1", std::arch::is_x86_feature_detected!("bmi1")),
-            ("has_bmi2", std::arch::is_x86_feature_detected!("bmi2")),
-            ("has_lzcnt", std::arch::is_x86_feature_detected!("lzcnt")),
-            ("has_popcnt", std::arch::is_x86_feature_detected!("popcnt")),
-        ];
-        for (name, _) in features.into_iter().filter(|(_, has)| *has) {
+        for name in features {
             builder.enable(name).ok()?;
         }
         let isa = builder.finish(settings::Flags::new(shared)).ok()?;
-        Some(Cranelift { isa, fma: std::arch::is_x86_feature_detected!("fma") })
+        Some(Cranelift { isa, fma })
     }
 
     /// How many instructions of the host the code of `region` has; `None` if it cannot be compiled.
@@ -93,7 +103,7 @@ impl Cranelift {
         let mut signature = Signature::new(CallConv::SystemV);
         signature.params = vec![AbiParam::new(types::I64); 4];
         signature.returns = vec![AbiParam::new(types::I64)];
-        context.func = Function::with_name_signature(Default::default(), signature);
+        context.func = Function::with_name_signature(UserFuncName::default(), signature);
         let builder = FunctionBuilder::new(&mut context.func, &mut scratch);
         let (data, needs_inexact) =
             lower::lower(region, builder, self.isa.frontend_config(), self.fma)?;

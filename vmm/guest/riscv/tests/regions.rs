@@ -66,7 +66,7 @@ fn random_insns(seed: u64) -> impl Iterator<Item = u32> {
             let arguments = patterns().arguments(insn.pattern, insn.word, &insns::Fields).unwrap();
             let kept = |value: i64| matches!(value, 1 | 2 | 10);
             insns::allowed(insn)
-                && arguments.iter().all(|(name, value)| *name != "rd" || !kept(i64::from(*value)))
+                && arguments.iter().all(|(name, value)| *name != "rd" || !kept(*value))
         });
     generator.map(|insn| u32::try_from(insn.bits()).unwrap())
 }
@@ -88,7 +88,7 @@ fn program(seed: u64) -> Vec<u32> {
     for _ in 0..2 + random.below(3) {
         code.push(addi(INNER, 0, 1 + i32::try_from(random.below(6)).unwrap()));
         let inner = code.len();
-        for _ in 0..1 + random.below(4) {
+        for _ in 0..=random.below(4) {
             code.extend(insns.by_ref().take(1 + random.below(5)));
             match random.below(4) {
                 0 => {
