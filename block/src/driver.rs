@@ -26,7 +26,7 @@ use crate::filters;
 use crate::formats::{luks, qcow2, raw};
 use crate::graph::{Edge, Graph, NodeFlags, OpenContext};
 use crate::options::{Dict, OptionDesc, OptionError};
-use crate::protocols::{file, null};
+use crate::protocols::{file, nbd, null};
 use crate::snapshot::{NewSnapshot, SnapshotKey};
 
 bitflags! {
@@ -665,6 +665,7 @@ static DRIVERS: &[&DriverInfo] = &[
     // Protocols.
     &file::FILE,
     &file::HOST_DEVICE,
+    &nbd::NBD,
     &null::NULL_CO,
     &null::NULL_AIO,
 ];

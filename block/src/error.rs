@@ -69,6 +69,14 @@ pub enum Error {
         /// The backing file it names.
         file: String,
     },
+    /// TLS credentials that are missing or cannot be used.
+    #[error("TLS credentials '{id}' {problem}")]
+    Credentials {
+        /// ID of the object.
+        id: String,
+        /// What is wrong, as a clause that follows the name.
+        problem: String,
+    },
     /// The image's metadata contradicts itself or the format.
     #[error("image '{node}' is damaged: {detail}")]
     Corrupt {
@@ -168,6 +176,24 @@ pub enum Error {
         /// What is wrong, as a clause that follows the name. Never the secret's content.
         problem: String,
     },
+    /// A server that refuses, is lost, or does not keep to its protocol.
+    #[error("the server of '{node}' {problem}")]
+    Server {
+        /// Node or file name.
+        node: String,
+        /// What it did, as a clause that follows its name.
+        problem: String,
+        /// The error number that stands for it.
+        errno: i32,
+    },
+    /// TLS could not be established with a peer.
+    #[error("TLS with {peer} failed: {problem}")]
+    Tls {
+        /// Who the peer is, as far as is known.
+        peer: String,
+        /// Why it failed.
+        problem: String,
+    },
     /// Something that the driver, or the image's format, cannot do.
     #[error("'{node}': {what}")]
     Unsupported {
@@ -237,6 +263,7 @@ impl Error {
     pub fn errno(&self) -> i32 {
         match self {
             Error::BackingLoop { .. }
+            | Error::Credentials { .. }
             | Error::Name { .. }
             | Error::Option(_)
             | Error::Secret { .. } => libc::EINVAL,
@@ -248,6 +275,8 @@ impl Error {
                 libc::EPERM
             }
             Error::ReadOnly { .. } => libc::EACCES,
+            Error::Server { errno, .. } => *errno,
+            Error::Tls { .. } => libc::EPROTO,
             Error::Unsupported { .. } => libc::ENOTSUP,
             Error::Context { source, .. } => source.errno(),
         }

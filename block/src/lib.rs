@@ -14,11 +14,13 @@ pub mod filters;
 pub mod formats;
 pub mod graph;
 pub mod num;
+pub mod object;
 pub mod options;
 mod parallel;
 pub mod protocols;
 pub mod secret;
 pub mod snapshot;
+pub mod tls;
 
 pub use buf::{IoBuf, IoBufMut};
 pub use error::{Error, Op, Result};

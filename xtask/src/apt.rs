@@ -33,6 +33,13 @@ pub(crate) const STOCK_USER: Package = Package { name: "qemu-user", shows: "qemu
 pub(crate) const RISCV_COMPILER: Package =
     Package { name: "gcc-riscv64-linux-gnu", shows: "riscv64-linux-gnu-gcc" };
 
+/// `certtool` and `psktool`, which make certificates and keys.
+pub(crate) const GNUTLS: Package = Package { name: "gnutls-bin", shows: "certtool" };
+/// `nbdinfo` and `nbdcopy`, another client of NBD servers.
+pub(crate) const LIBNBD: Package = Package { name: "libnbd-bin", shows: "nbdinfo" };
+/// An NBD server with filters that delay, fail and limit requests.
+pub(crate) const NBDKIT: Package = Package { name: "nbdkit", shows: "nbdkit" };
+
 /// Installs those of `packages` that are missing.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
     let missing: Vec<&str> = packages.iter().filter(|p| !p.installed()).map(|p| p.name).collect();

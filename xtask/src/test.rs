@@ -23,7 +23,14 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
         .collect();
 
     if install {
-        apt::ensure(&[apt::E2FSPROGS, apt::RESCUE_ISO, apt::RISCV_COMPILER])?;
+        apt::ensure(&[
+            apt::E2FSPROGS,
+            apt::GNUTLS,
+            apt::LIBNBD,
+            apt::NBDKIT,
+            apt::RESCUE_ISO,
+            apt::RISCV_COMPILER,
+        ])?;
         apt::ensure_stock(&[apt::STOCK_TOOLS, apt::STOCK_USER])?;
         python::ensure()?;
     }

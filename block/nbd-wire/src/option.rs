@@ -25,7 +25,7 @@ impl OptionHeader {
         Ok(OptionHeader { code: OptionCode(reader.u32()?), len: reader.u32()? })
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&OPTION_MAGIC.to_be_bytes());
         out.extend_from_slice(&self.code.0.to_be_bytes());
         out.extend_from_slice(&self.len.to_be_bytes());

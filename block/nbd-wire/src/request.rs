@@ -88,14 +88,11 @@ impl Request {
         Ok(Request { len: reader.u64()?, ..request })
     }
 
-    /// Bytes of payload that follow the request; `extended` if extended headers were negotiated.
+    /// Bytes of payload that follow the request; `extended` if extended headers were negotiated. A write
+    /// always has one, even if its flags do not say so as they should.
     pub fn payload_len(&self, extended: bool) -> u64 {
-        let has_payload = if extended {
-            self.flags.contains(CommandFlags::PAYLOAD_LEN)
-        } else {
-            self.command == Command::WRITE
-        };
-        if has_payload { self.len } else { 0 }
+        let is_flagged = extended && self.flags.contains(CommandFlags::PAYLOAD_LEN);
+        if is_flagged || self.command == Command::WRITE { self.len } else { 0 }
     }
 }
 

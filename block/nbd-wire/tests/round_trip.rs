@@ -3,7 +3,7 @@
 use cairn_nbd_wire::*;
 use proptest::prelude::*;
 
-fn text() -> impl Strategy<Value = String> {
+fn text() -> impl Strategy<Value = String> + Clone {
     prop::collection::vec(prop::char::range('\u{1}', '\u{2fff}'), 0..40).prop_map(String::from_iter)
 }
 

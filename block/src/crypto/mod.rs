@@ -5,6 +5,7 @@
 //! work on many sectors at once to be fast. Keys live in memory that is wiped when it is given back.
 
 mod algorithm;
+mod cbc;
 mod data;
 mod hash;
 pub(crate) mod luks;
@@ -15,6 +16,7 @@ mod split;
 mod twofish;
 
 pub use algorithm::{CipherAlg, CipherMode, CipherSpec, HashAlg, IvGenAlg, SpecError};
+pub(crate) use cbc::decrypt_cbc;
 pub(crate) use data::EncryptedData;
 pub(crate) use options::VolumeOptions;
 pub use sectors::SectorCipher;

@@ -1,7 +1,7 @@
 //! System calls for files, block devices and the keyring that no library offers as safe functions.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Setter, ioctl, opcode};
@@ -71,6 +71,38 @@ pub fn read_key(serial: u32) -> io::Result<Zeroizing<Vec<u8>>> {
         Ok(_) => Err(io::Error::other("the key is too long")),
         Err(_) => Err(io::Error::last_os_error()),
     }
+}
+
+/// A new descriptor for what `fd`, a number that came with the start of the program, stands for.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC touches no memory and fails if there is no such descriptor.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// A stream connected to a port of the virtual machine, or host, with the number `cid` (vsock(7)).
+/// Blocks until the peer has answered.
+pub fn connect_vsock(cid: u32, port: u32) -> io::Result<OwnedFd> {
+    // SAFETY: `socket` takes plain numbers.
+    let fd = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor, and nobody else knows of it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: all fields are plain integers, for which zero is a value.
+    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    address.svm_family = libc::sa_family_t::try_from(libc::AF_VSOCK).unwrap_or_default();
+    address.svm_cid = cid;
+    address.svm_port = port;
+    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr_vm>()).unwrap_or_default();
+    // SAFETY: `address` is a `struct sockaddr_vm` and `len` its length.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
 }
 
 type RangeSetter<const OPCODE: Opcode> = Setter<OPCODE, [u64; 2]>;

@@ -39,6 +39,7 @@ use crate::filters::throttle::ThrottleGroups;
 use crate::options::Dict;
 use crate::options::filename::identify;
 use crate::secret::Secrets;
+use crate::tls::TlsCredentials;
 
 /// All nodes and users of one program.
 #[derive(Default)]
@@ -50,6 +51,7 @@ pub struct Graph {
     throttle_groups: ThrottleGroups,
     notices: Arc<Notices>,
     secrets: Secrets,
+    tls_credentials: TlsCredentials,
     policy: Policy,
 }
 
@@ -94,6 +96,16 @@ impl Graph {
     /// The secrets that options of nodes may refer to.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
+    }
+
+    /// The TLS credentials that options of nodes may refer to.
+    pub fn tls_credentials(&self) -> &TlsCredentials {
+        &self.tls_credentials
+    }
+
+    /// Where to tell of what users should know.
+    pub(crate) fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// A node name that no user can give.

@@ -19,6 +19,7 @@ use crate::filters::throttle::ThrottleGroups;
 use crate::options::filename::{self, ChildIdentity, Location, NodeIdentity};
 use crate::options::{self, ChildRef, Dict, NodeOptions, OptionError, Value, take_option};
 use crate::secret::Secret;
+use crate::tls::TlsCreds;
 
 /// Bytes that probing looks at.
 const PROBE_BYTES: usize = 512;
@@ -97,6 +98,7 @@ impl Graph {
             probed: None,
             format_probed: false,
             backing_changed: false,
+            names_itself: false,
         };
         let info = match info {
             Some(info)
@@ -201,6 +203,8 @@ pub struct OpenContext<'g> {
     format_probed: bool,
     /// The backing file is not the one that the image names.
     backing_changed: bool,
+    /// `filename` counts even if there are options that usually make another node.
+    names_itself: bool,
 }
 
 impl OpenContext<'_> {
@@ -239,6 +243,16 @@ impl OpenContext<'_> {
         self.graph.secrets().find(id)
     }
 
+    /// The TLS credentials called `id`.
+    pub fn tls_credentials(&self, id: &str) -> Result<Arc<TlsCreds>> {
+        self.graph.tls_credentials().find(id)
+    }
+
+    /// The TLS credentials for clients, if only one set of them is defined.
+    pub fn only_tls_credentials(&self) -> Result<Arc<TlsCreds>> {
+        self.graph.tls_credentials().only_client()
+    }
+
     /// Whether the format was not given but found by probing.
     pub fn is_probed(&self) -> bool {
         self.format_probed
@@ -271,6 +285,13 @@ impl OpenContext<'_> {
     /// the name of their primary child.
     pub fn set_filename(&mut self, filename: impl Into<String>) {
         self.filename = filename.into();
+    }
+
+    /// Sets the name that says all about the node, whatever options it was opened with; `None` if only
+    /// a `json:` name can. Protocols that know their name from their options call this.
+    pub fn set_exact_filename(&mut self, filename: Option<String>) {
+        self.names_itself = filename.is_some();
+        self.filename = filename.unwrap_or_default();
     }
 
     fn name_file_child(&mut self, filename: Option<String>) -> Result<()> {
@@ -389,7 +410,9 @@ impl OpenContext<'_> {
         let exact = Some(self.filename.clone()).filter(|name| !name.is_empty());
         let no_backing =
             self.backing_changed && children.iter().all(|child| child.key != "backing");
-        filename::identify(info, given, exact, &children, no_backing)
+        let own = exact.clone().filter(|_| self.names_itself);
+        let identity = filename::identify(info, given, exact, &children, no_backing);
+        NodeIdentity { exact: own.or(identity.exact), ..identity }
     }
 
     /// The plain name of the file that this node is about.

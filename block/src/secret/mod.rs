@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-pub use object::{KeyringOptions, OBJECTS, ObjectInfo, SecretOptions, create};
+pub use object::{KeyringOptions, SecretOptions, create};
 
 use crate::error::{Error, Result};
 

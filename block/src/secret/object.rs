@@ -9,16 +9,16 @@ use std::io::Read;
 use std::path::Path;
 
 use aes::Aes256;
-use aes::cipher::{BlockCipherDecrypt, KeyInit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::{Secret, Secrets, problem};
+use crate::crypto::decrypt_cbc;
 use crate::engine::sys;
 use crate::error::{Error, Result};
 use crate::option_words;
-use crate::options::{Dict, OptionDesc, OptionError, OptionKind, OptionType, Value};
+use crate::options::{Dict, OptionError, OptionKind, OptionType, Value};
 
 /// Most bytes that a secret has.
 const MAX_LEN: u64 = 8 << 20;
@@ -91,21 +91,6 @@ crate::options! {
         "iv" => iv: Option<String>,
     }
 }
-
-/// A type of object.
-#[derive(Clone, Copy, Debug)]
-pub struct ObjectInfo {
-    /// Its name, as in `qom-type`.
-    pub name: &'static str,
-    /// Its options besides `id`.
-    pub options: &'static [OptionDesc],
-}
-
-/// The types of objects that [`create`] knows, in alphabetical order.
-pub static OBJECTS: &[ObjectInfo] = &[
-    ObjectInfo { name: "secret", options: SecretOptions::TABLE },
-    ObjectInfo { name: "secret_keyring", options: KeyringOptions::TABLE },
-];
 
 /// Adds the secret that an object of type `kind` with these `options` is, as `id`.
 pub fn create(secrets: &Secrets, kind: &str, id: &str, options: Dict) -> Result<()> {
@@ -214,9 +199,10 @@ impl Wrapping {
         let iv: [u8; BLOCK] = decode(iv.as_bytes())
             .and_then(|iv| iv.as_slice().try_into().ok())
             .ok_or_else(|| problem(id, "has an iv that is not 16 bytes in base64"))?;
-        let cipher = Aes256::new_from_slice(key.expose())
-            .map_err(|_| problem(keyid, "is not a key of 32 bytes"))?;
-        decrypt(&cipher, iv, bytes)
+        if key.expose().len() != 32 {
+            return Err(problem(keyid, "is not a key of 32 bytes"));
+        }
+        decrypt_cbc::<Aes256>(key.expose(), iv, bytes)
             .ok_or_else(|| problem(id, format!("cannot be decrypted with secret '{keyid}'")))
     }
 }
@@ -225,31 +211,6 @@ fn decode(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     // Files end with a newline, and long texts have some inside.
     let text: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     STANDARD.decode(Zeroizing::new(text).as_slice()).ok().map(Zeroizing::new)
-}
-
-/// Decrypts CBC and takes the padding away. `None` if there is no valid padding.
-fn decrypt(
-    cipher: &Aes256,
-    iv: [u8; BLOCK],
-    mut bytes: Zeroizing<Vec<u8>>,
-) -> Option<Zeroizing<Vec<u8>>> {
-    let (blocks, rest) = bytes.as_chunks_mut::<BLOCK>();
-    if !rest.is_empty() {
-        return None;
-    }
-    let mut previous = iv;
-    for block in blocks {
-        let stored = *block;
-        cipher.decrypt_block(block.into());
-        block.iter_mut().zip(previous).for_each(|(to, from)| *to ^= from);
-        previous = stored;
-    }
-    let padding = usize::from(*bytes.last()?);
-    let len = bytes.len().checked_sub(padding)?;
-    let valid = (1..=BLOCK).contains(&padding)
-        && bytes.get(len..)?.iter().all(|byte| usize::from(*byte) == padding);
-    bytes.truncate(len);
-    valid.then_some(bytes)
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 
 use cairn_block::driver::{DriverInfo, DriverKind, amend_options, drivers};
 use cairn_block::engine::{self, ActiveMode, EngineConfig};
-use cairn_block::filters::throttle;
+use cairn_block::object::OBJECTS;
 use cairn_block::options::{CacheMode, DetectZeroes, Dict, OptionDesc, OptionKind, Value};
-use cairn_block::secret;
 
 use super::program::{REFERENCE_VERSION, VERSION};
 use super::{Program, parse};
@@ -25,8 +24,7 @@ pub(super) fn capabilities(program: Program) -> Dict {
     document.insert("formats", of_kind(DriverKind::Format));
     document.insert("protocols", of_kind(DriverKind::Protocol));
     document.insert("filters", of_kind(DriverKind::Filter));
-    let mut objects = vec![throttle::OBJECT];
-    objects.extend(secret::OBJECTS.iter().map(|object| object.name));
+    let objects = OBJECTS.iter().map(|object| object.name).collect::<Vec<_>>();
     document.insert("objects", objects);
     document.insert("features", features());
     document

@@ -1,30 +1,30 @@
-//! `--object`: things that image options refer to: secrets and throttle groups.
+//! `--object`: things that image options refer to, such as secrets, credentials and throttle groups.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
 
-use cairn_block::filters::throttle;
 use cairn_block::graph::Graph;
+use cairn_block::object::{self, OBJECTS};
 use cairn_block::options::help::table;
-use cairn_block::options::{OptionError, Value, expand, parse_json_or_keyval, wants_help};
-use cairn_block::secret;
+use cairn_block::options::{OptionError, Value, parse_json_or_keyval, wants_help};
 
 use crate::error::{Error, Result};
 
 /// What `--object help` prints, and what `--object TYPE,help` prints for a type.
 fn help(text: &str) -> Option<String> {
-    let secrets = secret::OBJECTS.iter().map(|kind| (kind.name, "besides id", kind.options));
-    let throttle = (throttle::OBJECT, "each behind 'limits.'", throttle::LimitOptions::TABLE);
-    let mut types = secrets.chain([throttle]);
     if matches!(text, "help" | "?") {
-        let names = types.map(|(name, ..)| format!("  {name}\n"));
+        let names = OBJECTS.iter().map(|object| format!("  {}\n", object.name));
         return Some(format!("Types of objects:\n{}", names.collect::<String>()));
     }
     let (kind, rest) = text.split_once(',')?;
-    let (name, place, options) = types.find(|(name, ..)| *name == kind)?;
+    let object = OBJECTS.iter().find(|object| object.name == kind)?;
     wants_help(rest).then(|| {
-        let options: Vec<_> = options.iter().collect();
-        format!("Options of '{name}', {place}:\n{}", table(&options))
+        let options: Vec<_> = object.options.iter().collect();
+        let place = match object.prefix {
+            "" => "besides id".to_owned(),
+            prefix => format!("each behind '{prefix}'"),
+        };
+        format!("Options of '{kind}', {place}:\n{}", table(&options))
     })
 }
 
@@ -59,11 +59,7 @@ pub(crate) fn create(graph: &Graph, texts: &[String]) -> Result<()> {
         let Some(id) = part("id") else {
             return Err(Error::Usage(format!("the object of type '{kind}' needs an id")));
         };
-        if kind == throttle::OBJECT {
-            let options = expand(options)?;
-            return Ok(throttle::create(graph.throttle_groups(), &id, options)?);
-        }
-        Ok(secret::create(graph.secrets(), &kind, &id, options)?)
+        Ok(object::create(graph, &kind, &id, options)?)
     })
 }
 
