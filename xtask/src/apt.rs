@@ -39,6 +39,8 @@ pub(crate) const GNUTLS: Package = Package { name: "gnutls-bin", shows: "certtoo
 pub(crate) const LIBNBD: Package = Package { name: "libnbd-bin", shows: "nbdinfo" };
 /// An NBD server with filters that delay, fail and limit requests.
 pub(crate) const NBDKIT: Package = Package { name: "nbdkit", shows: "nbdkit" };
+/// A debugger of guest programs.
+pub(crate) const GDB: Package = Package { name: "gdb-multiarch", shows: "gdb-multiarch" };
 
 /// Installs those of `packages` that are missing.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Where GDB connects to: a TCP port, or a socket in the file system.
 
-use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 /// Where GDB connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,15 @@ impl Address {
                 Listener::Unix(UnixListener::bind(path)?)
             }
         })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Port(port) => write!(f, "port {port}"),
+            Address::Path(path) => write!(f, "'{}'", path.display()),
+        }
     }
 }
 

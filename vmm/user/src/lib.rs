@@ -13,6 +13,7 @@
 
 mod abi;
 mod cli;
+mod debug;
 pub mod elf;
 mod errno;
 mod fs;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use cairn_tcg::{Jit, LiftOptions};
 
 use crate::abi::Machine;
+use crate::debug::Debugger;
 use crate::errno::Errno;
 use crate::fs::Sysroot;
 use crate::host::{self, Word};
@@ -24,6 +25,8 @@ pub(crate) struct Image {
     pub(crate) command_line: Vec<u8>,
     /// Its auxiliary vector.
     pub(crate) auxiliary: Vec<u8>,
+    /// What was added to the addresses in its file.
+    pub(crate) bias: u64,
     /// The stack pointer that it began with.
     pub(crate) stack: u64,
 }
@@ -63,6 +66,7 @@ pub(crate) struct Process {
     pub(crate) trampoline: u64,
     /// Threads that have not ended.
     pub(crate) threads: AtomicUsize,
+    pub(crate) debugger: Debugger,
 }
 
 /// A thread to be made.
@@ -152,6 +156,7 @@ impl Task {
 
     /// Does what is due when a thread ends, and returns whether others go on.
     pub(crate) fn end(&mut self) -> bool {
+        self.process.debugger.leave(self.tid());
         host::signal::set_mask(crate::signal::SignalSet::ALL);
         crate::syscall::futex::release_robust(self);
         if self.clear_tid != 0 && self.process.space.memory.write(self.clear_tid, &[0; 4]).is_ok() {

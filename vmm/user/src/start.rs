@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::abi::layout::Writer;
 use crate::abi::{Cpu, Machine};
+use crate::debug::Debugger;
 use crate::elf::{Elf, ElfError, Loaded, load};
 use crate::errno::Errno;
 use crate::fs::Sysroot;
@@ -162,7 +163,7 @@ pub(crate) fn prepare(
         .arguments
         .iter()
         .flat_map(|argument| argument.as_bytes().iter().copied().chain([0]));
-    let image = Image { path, command_line: command_line.collect(), auxiliary, stack: sp };
+    let image = Image { path, command_line: command_line.collect(), auxiliary, bias: loaded.bias, stack: sp };
     let process = Process {
         machine,
         space,
@@ -174,6 +175,7 @@ pub(crate) fn prepare(
         log,
         trampoline,
         threads: AtomicUsize::new(1),
+        debugger: Debugger::default(),
     };
     Ok(Ready { process: Arc::new(process), cpu, entry, stack: sp })
 }

@@ -192,6 +192,42 @@ impl Flat {
         Ok(())
     }
 
+    /// Copies guest memory out, up to what cannot be read; returns how much that is.
+    pub fn peek(&self, address: u64, bytes: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = address.wrapping_add(done as u64);
+            let room = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+            let end = bytes.len().min(done + room);
+            if self.read(at, &mut bytes[done..end]).is_err() {
+                break;
+            }
+            done = end;
+        }
+        done
+    }
+
+    /// Copies into guest memory, and into pages that the guest cannot write to, too, as debuggers do.
+    pub fn poke(&self, address: u64, bytes: &[u8]) -> Result<(), MapError> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = address.wrapping_add(done as u64);
+            let end = bytes.len().min(done + (PAGE_SIZE - at % PAGE_SIZE) as usize);
+            let old = self.protection(at).ok_or(MapError::Unmapped(at))?;
+            let writable = old.contains(Protection::WRITE);
+            if !writable {
+                self.protect(page_of(at), PAGE_SIZE, old | Protection::WRITE)?;
+            }
+            let written = self.write(at, &bytes[done..end]);
+            if !writable {
+                self.protect(page_of(at), PAGE_SIZE, old)?;
+            }
+            written.map_err(|fault| MapError::Unmapped(fault.address))?;
+            done = end;
+        }
+        Ok(())
+    }
+
     /// Copies into guest memory.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Fault> {
         let to = self.host(address, bytes.len() as u64, Access::Write)?;

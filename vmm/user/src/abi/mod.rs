@@ -3,6 +3,7 @@
 pub(crate) mod layout;
 pub(crate) mod riscv;
 
+use cairn_gdbstub::Registers;
 use cairn_tcg::softmmu::Flat;
 use cairn_tcg::{CpuState, Fault, Guest};
 use thiserror::Error;
@@ -40,6 +41,8 @@ pub(crate) struct Machine {
     pub(crate) calls: fn() -> &'static crate::syscall::Numbers,
     /// Code that returns from a signal handler.
     pub(crate) trampoline: &'static [u8],
+    /// Registers, for debuggers.
+    pub(crate) registers: fn() -> &'static Registers,
     /// The architecture in ELF files.
     pub(crate) elf: elf::Machine,
 }
@@ -143,6 +146,10 @@ pub(crate) trait UserCpu: CpuState {
     fn enter_handler(&mut self, memory: &Flat, delivery: &Delivery) -> Result<(), Fault>;
     /// Takes registers from the frame that the stack pointer is at.
     fn leave_handler(&mut self, memory: &Flat) -> Result<Returned, Fault>;
+    /// The values of [`Machine::registers`], in the guest's byte order; `None` for those that this CPU does not have.
+    fn read_registers(&self) -> Vec<Option<Vec<u8>>>;
+    /// Changes one of them, by its index.
+    fn write_register(&mut self, index: usize, value: &[u8]);
     /// The registers, for logs.
     fn describe(&self) -> String;
 }

@@ -1,7 +1,9 @@
 //! RISC-V: the ABI of Linux on RV64 and RV32 (`arch/riscv/include/uapi/asm`).
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
+use cairn_gdbstub::{Feature, Register, Registers};
 use cairn_riscv::{Cpu, Extensions, Riscv, Xlen};
 use cairn_tcg::softmmu::Flat;
 use cairn_tcg::{Fault, Guest};
@@ -19,6 +21,7 @@ pub(crate) static RISCV64: Machine = Machine {
     width: Width::W64,
     address_space: 1 << 38,
     calls: generic::numbers64,
+    registers: registers64,
     trampoline: &TRAMPOLINE,
     elf: elf::Machine::RISCV,
 };
@@ -29,6 +32,7 @@ pub(crate) static RISCV32: Machine = Machine {
     width: Width::W32,
     address_space: 1 << 32,
     calls: generic::numbers32,
+    registers: registers32,
     trampoline: &TRAMPOLINE,
     elf: elf::Machine::RISCV,
 };
@@ -185,6 +189,66 @@ fn address(cpu: &Cpu, value: u64) -> u64 {
     }
 }
 
+/// Indices of registers for debuggers: integer ones, the program counter, floating-point ones, and what controls these.
+const DEBUG_PC: usize = 32;
+const DEBUG_FLOAT: usize = 33;
+const DEBUG_FFLAGS: usize = 65;
+const DEBUG_FRM: usize = 66;
+const DEBUG_FCSR: usize = 67;
+const DEBUG_COUNT: usize = 68;
+
+fn registers64() -> &'static Registers {
+    static REGISTERS: LazyLock<Registers> = LazyLock::new(|| registers("riscv:rv64", Width::W64));
+    &REGISTERS
+}
+
+fn registers32() -> &'static Registers {
+    static REGISTERS: LazyLock<Registers> = LazyLock::new(|| registers("riscv:rv32", Width::W32));
+    &REGISTERS
+}
+
+/// The registers, with GDB's numbers (`gdb/riscv-tdep.h` has CSR `n` at 65 + `n`).
+fn registers(architecture: &'static str, width: Width) -> Registers {
+    let bits = 8 * width.bytes() as u32;
+    let register = |name: &str, bits, kind, number, general| Register {
+        name: name.to_owned(),
+        bits,
+        kind,
+        number,
+        general,
+    };
+    let names = Riscv::GLOBALS.iter().take(DEBUG_PC).enumerate();
+    let mut integer: Vec<Register> = names
+        .map(|(number, global)| {
+            let kind = match number {
+                1 => "code_ptr",
+                2..=4 => "data_ptr",
+                _ => "int",
+            };
+            register(global.name, bits, kind, number, true)
+        })
+        .collect();
+    integer.push(register("pc", bits, "code_ptr", DEBUG_PC, true));
+    let names = Riscv::GLOBALS.iter().skip(32).take(32).enumerate();
+    let mut float: Vec<Register> = names
+        .map(|(index, global)| {
+            register(global.name, 64, "riscv_double", DEBUG_FLOAT + index, false)
+        })
+        .collect();
+    for (name, csr) in [("fflags", 1), ("frm", 2), ("fcsr", 3)] {
+        float.push(register(name, 32, "int", 65 + csr, false));
+    }
+    let union = "<union id=\"riscv_double\"><field name=\"float\" type=\"ieee_single\"/>\
+                 <field name=\"double\" type=\"ieee_double\"/></union>";
+    Registers::new(
+        architecture,
+        vec![
+            Feature { name: "org.gnu.gdb.riscv.cpu", types: "", registers: integer },
+            Feature { name: "org.gnu.gdb.riscv.fpu", types: union, registers: float },
+        ],
+    )
+}
+
 impl UserCpu for Cpu {
     fn pc(&self) -> u64 {
         Cpu::pc(self)
@@ -291,6 +355,38 @@ impl UserCpu for Cpu {
                 flags: flags & AltStack::AUTODISARM,
             },
         })
+    }
+
+    fn read_registers(&self) -> Vec<Option<Vec<u8>>> {
+        let long = width(self).bytes();
+        let integer = |value: u64| Some(value.to_le_bytes()[..long].to_vec());
+        let has_float = self.extensions().contains(Extensions::F);
+        let float = |bytes: &[u8]| has_float.then(|| bytes.to_vec());
+        let control = |value: u8| float(&u32::from(value).to_le_bytes());
+        let mut out: Vec<Option<Vec<u8>>> =
+            (0..32).map(|register| integer(self.x(register))).collect();
+        out.push(integer(Cpu::pc(self)));
+        out.extend((0..32).map(|register| float(&self.f(register).to_le_bytes())));
+        out.extend([self.fcsr() & 31, self.fcsr() >> 5, self.fcsr()].map(control));
+        debug_assert_eq!(out.len(), DEBUG_COUNT);
+        out
+    }
+
+    fn write_register(&mut self, index: usize, value: &[u8]) {
+        let mut bytes = [0; 8];
+        let len = value.len().min(8);
+        bytes[..len].copy_from_slice(&value[..len]);
+        let value = u64::from_le_bytes(bytes);
+        let fcsr = self.fcsr();
+        match index {
+            0..DEBUG_PC => self.set_x(index as u16, value),
+            DEBUG_PC => self.set_pc(value),
+            DEBUG_FLOAT..DEBUG_FFLAGS => self.set_f((index - DEBUG_FLOAT) as u16, value),
+            DEBUG_FFLAGS => self.set_fcsr(fcsr & !31 | value as u8 & 31),
+            DEBUG_FRM => self.set_fcsr(fcsr & 31 | (value as u8 & 7) << 5),
+            DEBUG_FCSR => self.set_fcsr(value as u8),
+            _ => {}
+        }
     }
 
     fn describe(&self) -> String {

@@ -125,7 +125,7 @@ fn start(options: Options, log: Arc<Log>) -> Result<Never, StartError> {
     match cpu {
         Cpu::Riscv(mut cpu) => {
             UserCpu::start(&mut cpu, entry, stack);
-            run::main_thread::<Riscv>(process, cpu, mask)
+            run::main_thread::<Riscv>(process, cpu, mask, options.debugger)
         }
     }
 }

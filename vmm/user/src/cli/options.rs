@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use cairn_gdbstub::Address;
 use cairn_tcg::Jit;
 use thiserror::Error;
 
@@ -41,6 +42,8 @@ pub(super) struct Options {
     pub(super) log_file: Option<PathBuf>,
     pub(super) single: bool,
     pub(super) jit: Jit,
+    /// Where a debugger connects to.
+    pub(super) debugger: Option<Address>,
     /// What is passed on to programs that are executed.
     pub(super) own: Vec<OsString>,
 }
@@ -96,6 +99,7 @@ enum Kind {
     Strace,
     Seed,
     Accel,
+    Debugger,
     /// Has no effect here.
     Ignored,
     Unsupported(&'static str),
@@ -137,7 +141,7 @@ pub(super) const SPECS: &[Spec] = &[
     spec("seed", "QEMU_RAND_SEED", "NUMBER", Kind::Seed, true, "make the random bytes at the start repeatable"),
     spec("p", "QEMU_PAGESIZE", "BYTES", Kind::Ignored, false, "no effect: pages are the host's"),
     spec("tb-size", "QEMU_TB_SIZE", "BYTES", Kind::Ignored, false, "no effect: translations take what they need"),
-    spec("g", "QEMU_GDB", "PORT", Kind::Unsupported(NOT_YET), false, "wait for a debugger (not supported yet)"),
+    spec("g", "QEMU_GDB", "PORT|PATH", Kind::Debugger, false, "wait for GDB on a port, or on a socket in the file system"),
     spec("t", "QEMU_RTSIG_MAP", "MAP", Kind::Unsupported("real-time signals are the host's"), false, "not supported"),
     spec("dfilter", "QEMU_DFILTER", "RANGE", Kind::Unsupported(NOT_YET), false, "not supported yet"),
     spec("trace", "QEMU_TRACE", "EVENTS", Kind::Unsupported(NOT_YET), false, "not supported yet"),
@@ -260,6 +264,7 @@ impl Parser {
             Kind::Strace => options.log |= LogItems::STRACE,
             Kind::Seed => options.seed = Some(number(spec, value)?),
             Kind::Accel => options.jit = accelerator(value)?,
+            Kind::Debugger => options.debugger = Some(Address::parse(&value.to_string_lossy())),
             Kind::Ignored => {}
             Kind::Unsupported(reason) => return Err(Problem::Unsupported(spec.name, reason)),
         }

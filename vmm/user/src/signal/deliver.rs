@@ -1,7 +1,10 @@
 //! Giving signals to the guest.
 
+use cairn_gdbstub::Stop;
+
 use super::{Action, AltStack, DefaultAction, Info, SignalSet, default_action};
 use crate::abi::{Delivery, UserCpu};
+use crate::debug::to_gdb;
 use crate::errno::Errno;
 use crate::host::call::{NEVER, Word, call};
 use crate::host::signal::{Disposition, set_disposition, set_mask};
@@ -40,20 +43,43 @@ impl Task {
 
     /// Raises a signal that an instruction causes. It cannot be put off.
     pub(crate) fn raise(&mut self, cpu: &mut dyn UserCpu, info: Info, why: &str) {
+        let Some(info) = self.filter(cpu, info) else { return };
         let number = info.number();
         let handler = self.process.actions.of(number).handler;
         if handler <= Action::IGNORE || self.signals.mask.contains(number) {
             let pc = cpu.pc();
             let name = super::name(number);
             self.process.log.message(&format!("ended by {name} at {pc:#x}: {why}"));
-            die(number);
+            self.die(number);
         }
         self.unsettled = true;
-        self.handle(cpu, info);
+        self.enter_handler_of(cpu, info);
     }
 
-    /// Does what the guest wants signal `info` to do.
+    /// Ends the process by signal `number`; a debugger is told first.
+    fn die(&self, number: i32) -> ! {
+        self.process.debugger.last_words(Stop::Killed(to_gdb(number)));
+        die(number)
+    }
+
+    /// Asks the debugger which signal the guest gets in place of this one.
+    fn filter(&self, cpu: &mut dyn UserCpu, info: Info) -> Option<Info> {
+        let debugger = &self.process.debugger;
+        if !debugger.is_active() {
+            return Some(info);
+        }
+        let number = debugger.signal(self.tid(), cpu, info)?;
+        Some(if number == info.number() { info } else { Info::sent_by_self(number) })
+    }
+
+    /// Does what the guest wants signal `info` to do, unless a debugger drops it.
     fn handle(&mut self, cpu: &mut dyn UserCpu, info: Info) {
+        if let Some(info) = self.filter(cpu, info) {
+            self.enter_handler_of(cpu, info);
+        }
+    }
+
+    fn enter_handler_of(&mut self, cpu: &mut dyn UserCpu, info: Info) {
         let number = info.number();
         let action = self.process.actions.of(number);
         match action.handler {
@@ -66,7 +92,7 @@ impl Task {
                         [std::process::id().cast_signed().into(), libc::SIGSTOP.into()],
                     );
                 }
-                DefaultAction::Terminate => die(number),
+                DefaultAction::Terminate => self.die(number),
             },
             _ => self.enter_handler(cpu, action, info),
         }
@@ -100,7 +126,7 @@ impl Task {
             let why = format!("no room for the frame of {}: {fault}", super::name(number));
             if number == libc::SIGSEGV {
                 self.process.log.message(&format!("ended by SIGSEGV: {why}"));
-                die(number);
+                self.die(number);
             }
             return self.raise(cpu, Info::of_fault(fault), &why);
         }
@@ -119,6 +145,11 @@ impl Task {
         self.signals.mask = self.signals.mask.union(action.mask).union(own).blockable();
         self.signals.waiting_mask = None;
     }
+}
+
+/// Ends the process as `SIGKILL` does.
+pub(crate) fn kill() -> ! {
+    die(libc::SIGKILL)
 }
 
 /// Ends the process by signal `number`, as its parent shall see it.

@@ -27,6 +27,14 @@ impl Info {
         info
     }
 
+    /// A signal that the process has sent to itself (`SI_USER`).
+    pub(crate) fn sent_by_self(number: i32) -> Info {
+        let mut info = Info([0; INFO_SIZE]);
+        info.0[0..4].copy_from_slice(&number.to_le_bytes());
+        info.0[16..20].copy_from_slice(&std::process::id().to_le_bytes());
+        info
+    }
+
     /// The signal that tells of a failed access.
     pub(crate) fn of_fault(fault: Fault) -> Info {
         let (number, code) = match fault.kind {

@@ -3,6 +3,7 @@
 // The table has functions of one type.
 #![allow(clippy::unnecessary_wraps)]
 
+use cairn_gdbstub::Stop;
 use cairn_tcg::Access;
 
 use super::Call;
@@ -25,7 +26,9 @@ pub(super) fn exit(call: &mut Call<'_>) -> Result<u64, Errno> {
 }
 
 pub(super) fn exit_group(call: &mut Call<'_>) -> Result<u64, Errno> {
-    exit_process(call.int(0))
+    let status = call.int(0);
+    call.task.process.debugger.last_words(Stop::Exited(status as u8));
+    exit_process(status)
 }
 
 /// What a thread shares with the one that makes it.
@@ -95,6 +98,7 @@ fn fork(call: &mut Call<'_>, new: NewThread) -> Result<u64, Errno> {
     }
     process.threads.store(1, std::sync::atomic::Ordering::SeqCst);
     process.space.memory.code().forked();
+    process.debugger.forked(&process);
     call.task.inbox.clear();
     call.task.clear_tid = new.clear_tid;
     call.task.robust_list = 0;
