@@ -24,6 +24,11 @@ fn cairn_user() {
 }
 
 #[test]
+fn gdbstub() {
+    run_page("docs/gdbstub.md");
+}
+
+#[test]
 fn luks() {
     run_page("docs/luks.md");
 }

@@ -25,6 +25,7 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
     if install {
         apt::ensure(&[
             apt::E2FSPROGS,
+            apt::GDB,
             apt::GNUTLS,
             apt::LIBNBD,
             apt::NBDKIT,

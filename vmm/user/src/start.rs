@@ -163,7 +163,13 @@ pub(crate) fn prepare(
         .arguments
         .iter()
         .flat_map(|argument| argument.as_bytes().iter().copied().chain([0]));
-    let image = Image { path, command_line: command_line.collect(), auxiliary, bias: loaded.bias, stack: sp };
+    let image = Image {
+        path,
+        command_line: command_line.collect(),
+        auxiliary,
+        bias: loaded.bias,
+        stack: sp,
+    };
     let process = Process {
         machine,
         space,
