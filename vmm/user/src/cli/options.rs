@@ -424,7 +424,7 @@ mod tests {
         assert!(problem("cairn-user -s").contains("-s needs a value"));
         assert!(problem("cairn-user -s many prog").contains("'many'"));
         assert!(problem("cairn-user -d cpu,nothing prog").contains("'nothing'"));
-        assert!(problem("cairn-user -g 1234 prog").contains("not supported"));
+        assert!(problem("cairn-user -plugin x prog").contains("not supported"));
         assert!(problem("cairn-user").contains("no program"));
     }
 }

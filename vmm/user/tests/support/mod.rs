@@ -1,5 +1,8 @@
 //! Building guest programs, and running them under the two emulators.
 
+// No test uses all of this.
+#![allow(dead_code)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
