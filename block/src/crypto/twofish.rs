@@ -6,6 +6,9 @@
 //!
 //! Source: B. Schneier et al., "Twofish: A 128-Bit Block Cipher" (1998), section 4.
 
+// The paper's letters.
+#![allow(clippy::many_single_char_names)]
+
 use aes::cipher::consts::{U1, U16, U32};
 use aes::cipher::{
     Block, BlockCipherDecBackend, BlockCipherDecClosure, BlockCipherDecrypt, BlockCipherEncBackend,
