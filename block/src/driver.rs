@@ -520,6 +520,13 @@ pub trait Driver: Send + Sync + 'static {
         unsupported(self.info().name, "persistent bitmaps are not supported")
     }
 
+    /// Content of a persistent bitmap. If the bitmap records changes and the node is writable, the content
+    /// follows them for as long as nobody changes the image's bitmaps.
+    fn live_bitmap(&self, name: String) -> DriverFuture<'_, Arc<DirtyBitmap>> {
+        let _ = name;
+        unsupported(self.info().name, "persistent bitmaps are not supported")
+    }
+
     /// Changes a persistent bitmap, durably. No requests are under way, here and below.
     fn change_bitmap(&self, name: String, change: BitmapChange) -> DriverFuture<'_, ()> {
         let _ = (name, change);

@@ -17,6 +17,7 @@ mod ring;
 mod runtime;
 pub mod sys;
 mod thread;
+mod vsock;
 
 #[cfg(test)]
 mod tests;
@@ -26,3 +27,4 @@ pub use file::{Aio, File, FileOptions};
 pub use pool::{Pool, run_blocking};
 pub use runtime::{ActiveMode, EngineConfig, Mode, active_mode, block_on, spawn_local};
 pub use thread::IoThread;
+pub use vsock::VsockAddress;

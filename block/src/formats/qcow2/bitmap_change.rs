@@ -19,7 +19,7 @@ use crate::num::AsUsize;
 /// Base 2 logarithms of the smallest and largest granularity that is chosen by default.
 const DEFAULT_GRANULARITY: (u32, u32) = (12, 16);
 
-fn bad_name(name: String, problem: &'static str) -> Error {
+pub(super) fn bad_name(name: String, problem: &'static str) -> Error {
     Error::Name { what: "bitmap", name, problem }
 }
 
@@ -215,7 +215,7 @@ impl Image {
     }
 }
 
-fn refuse_inconsistent(entry: &BitmapEntry) -> Result<()> {
+pub(super) fn refuse_inconsistent(entry: &BitmapEntry) -> Result<()> {
     if entry.flags.contains(BitmapFlags::IN_USE) {
         let problem = "is inconsistent: it was not stored after its last change; remove it";
         return Err(bad_name(entry.name.clone(), problem));

@@ -6,12 +6,14 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::bitmap::{self, BitmapFlags};
+use super::bitmap_change::{bad_name, refuse_inconsistent};
 use super::feature::Autoclear;
 use super::image::Image;
 use super::table_io;
-use crate::dirty_bitmap::DirtyBitmap;
+use crate::dirty_bitmap::{BitmapInfo, DirtyBitmap};
 use crate::error::{Error, Result};
 
 /// Memory that all bitmaps of an image may take together, in bytes.
@@ -20,7 +22,7 @@ const MAX_MEMORY: u64 = 1 << 30;
 /// A bitmap in memory.
 pub(crate) struct Tracked {
     pub(super) name: String,
-    dirty: DirtyBitmap,
+    dirty: Arc<DirtyBitmap>,
     /// It records changes; otherwise it is here only since the disk's size changes.
     enabled: bool,
 }
@@ -71,6 +73,7 @@ impl Image {
             };
             memory += dirty.stored_len();
             if memory <= MAX_MEMORY {
+                let dirty = Arc::new(dirty);
                 added.push(Tracked { name: entry.name.clone(), dirty, enabled });
             }
         }
@@ -84,6 +87,24 @@ impl Image {
         let kept = before.iter().cloned();
         self.tracked.store(Arc::new(kept.chain(added.into_iter().map(Arc::new)).collect()));
         Ok(())
+    }
+
+    /// Content of a bitmap, which follows the changes of the disk if the bitmap records them, until the
+    /// bitmaps are stored.
+    pub(super) async fn live_bitmap(self: &Arc<Image>, name: String) -> Result<Arc<DirtyBitmap>> {
+        let is_recording = |info: &BitmapInfo| info.enabled && info.name == name;
+        if !self.read_only.load(Ordering::Acquire) && self.bitmaps().await?.iter().any(is_recording)
+        {
+            self.begin_write().await?;
+        }
+        let _changes = self.bitmap_changes.lock().await;
+        if let Some(tracked) = self.tracked.load().iter().find(|tracked| tracked.name == name) {
+            return Ok(Arc::clone(&tracked.dirty));
+        }
+        let entry = self.bitmap_directory().await?.into_iter().find(|entry| entry.name == name);
+        let entry = entry.ok_or_else(|| bad_name(name, "does not exist"))?;
+        refuse_inconsistent(&entry)?;
+        Ok(Arc::new(self.read_bitmap(&entry).await?))
     }
 
     /// Notes that guest data changes.

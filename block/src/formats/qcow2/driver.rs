@@ -262,6 +262,10 @@ impl Driver for Qcow2 {
         Box::pin(self.image.load_bitmap(name))
     }
 
+    fn live_bitmap(&self, name: String) -> DriverFuture<'_, Arc<DirtyBitmap>> {
+        Box::pin(self.image.live_bitmap(name))
+    }
+
     fn change_bitmap(&self, name: String, change: BitmapChange) -> DriverFuture<'_, ()> {
         Box::pin(self.image.change_bitmap(name, change))
     }
