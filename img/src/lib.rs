@@ -9,4 +9,4 @@ pub mod io;
 pub mod ops;
 pub mod output;
 pub mod progress;
-mod runtime;
+pub mod runtime;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// An empty graph whose warnings and findings go to standard error, and whose images may ask for what
 /// `policy` allows.
-pub(crate) fn graph(policy: Policy) -> Arc<Graph> {
+pub fn graph(policy: Policy) -> Arc<Graph> {
     let graph = Graph::with_policy(policy);
     graph.on_warning(|text| eprintln!("WARNING: {}", text.replace('\n', "\n         ")));
     graph.on_finding(|line| eprintln!("{line}"));
@@ -20,10 +20,7 @@ pub(crate) fn graph(policy: Policy) -> Arc<Graph> {
 }
 
 /// Runs `operation` on this thread, which becomes an I/O thread for it.
-pub(crate) fn run<T>(
-    config: &EngineConfig,
-    operation: impl Future<Output = Result<T>>,
-) -> Result<T> {
+pub fn run<T>(config: &EngineConfig, operation: impl Future<Output = Result<T>>) -> Result<T> {
     engine::block_on(config, operation).map_err(setup)?
 }
 
@@ -85,14 +82,15 @@ fn setup(source: io::Error) -> Error {
 }
 
 /// The signals that ask a program to end.
-struct Ending {
+pub struct Ending {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
     hang_up: Option<Signal>,
 }
 
 impl Ending {
-    fn new() -> io::Result<Ending> {
+    /// Begins to watch for them.
+    pub fn new() -> io::Result<Ending> {
         let ignored = ignored_signals();
         // A signal that was ignored when the program began (`nohup`) stays ignored.
         let watch = |kind: SignalKind| {
@@ -107,7 +105,7 @@ impl Ending {
     }
 
     /// Waits for one of them and returns its number.
-    async fn recv(&mut self) -> i32 {
+    pub async fn recv(&mut self) -> i32 {
         tokio::select! {
             () = next(&mut self.interrupt) => SignalKind::interrupt().as_raw_value(),
             () = next(&mut self.terminate) => SignalKind::terminate().as_raw_value(),

@@ -119,7 +119,7 @@ impl ProgressArgs {
 }
 
 /// Prints to standard output.
-pub(crate) fn print(text: &str) -> Result<()> {
+pub fn print(text: &str) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).map_err(Error::Stdout)
 }
 
@@ -160,14 +160,14 @@ pub(super) fn number_or(
 }
 
 /// Reads a whole number from `least` to `most`.
-pub(super) fn number(what: &str, text: &str, least: u64, most: u64) -> Result<u64> {
+pub fn number(what: &str, text: &str, least: u64, most: u64) -> Result<u64> {
     parse_u64(text).ok().filter(|value| (least..=most).contains(value)).ok_or_else(|| {
         Error::Usage(format!("{what} '{text}' is not a whole number from {least} to {most}"))
     })
 }
 
 /// Reads a cache mode, or gives the default.
-pub(crate) fn cache_or(text: Option<&str>, default: CacheMode) -> Result<CacheMode> {
+pub fn cache_or(text: Option<&str>, default: CacheMode) -> Result<CacheMode> {
     text.map_or(Ok(default), |text| {
         CacheMode::from_word(text).ok_or_else(|| {
             Error::Usage(format!(
@@ -179,7 +179,7 @@ pub(crate) fn cache_or(text: Option<&str>, default: CacheMode) -> Result<CacheMo
 }
 
 /// Reads which internal snapshot is meant: an ID or name, or `snapshot.id=…,snapshot.name=…`.
-pub(super) fn snapshot_key(text: &str) -> Result<SnapshotKey> {
+pub fn snapshot_key(text: &str) -> Result<SnapshotKey> {
     if !text.starts_with("snapshot.") {
         return Ok(SnapshotKey::IdOrName(text.to_owned()));
     }

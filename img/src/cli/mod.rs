@@ -5,7 +5,7 @@
 //! reference, may come after operands, and may be abbreviated while they stay unambiguous.
 
 mod amend;
-pub(crate) mod args;
+pub mod args;
 mod bench;
 mod bitmap;
 mod capabilities;
@@ -20,13 +20,13 @@ mod dd;
 mod info;
 mod map;
 mod measure;
-pub(crate) mod objects;
-pub(crate) mod parse;
-mod policy;
+pub mod objects;
+pub mod parse;
+pub mod policy;
 mod program;
 mod rebase;
 mod resize;
-pub(crate) mod shell;
+pub mod shell;
 mod snapshot;
 mod transfer;
 

@@ -29,7 +29,7 @@ fn help(text: &str) -> Option<String> {
 }
 
 /// The help about objects that the arguments of the process ask for, whatever else they say.
-pub(crate) fn asked_help(argv: &[OsString]) -> Option<String> {
+pub fn asked_help(argv: &[OsString]) -> Option<String> {
     let mut words = argv.iter().skip(1).map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
         let text = match word.as_ref() {
@@ -46,7 +46,7 @@ pub(crate) fn asked_help(argv: &[OsString]) -> Option<String> {
 
 /// Adds the objects described by `texts` to `graph`. What is wrong with a text is said without
 /// repeating it, since it may contain a secret.
-pub(crate) fn create(graph: &Graph, texts: &[String]) -> Result<()> {
+pub fn create(graph: &Graph, texts: &[String]) -> Result<()> {
     texts.iter().try_for_each(|text| {
         let mut options = parse_json_or_keyval(text, "qom-type").map_err(hide_values)?;
         let mut part = |key: &str| match options.remove(key) {

@@ -14,7 +14,7 @@ use super::{Cli, Program};
 const HELP_COLUMNS: usize = 78;
 
 /// Why there is nothing to run.
-pub(crate) enum Stop {
+pub enum Stop {
     /// Help or version was asked for, and printed.
     Shown,
     /// A mistake in the arguments.
@@ -83,7 +83,7 @@ fn format_list() -> String {
 
 /// Prints what was asked for, or describes the mistake in one line that leads to the help `page`.
 /// `commands` are the names of the subcommands.
-pub(crate) fn stop(commands: &[String], page: &str, error: &clap::Error) -> Stop {
+pub fn stop(commands: &[String], page: &str, error: &clap::Error) -> Stop {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // A reader that closes the pipe early has seen enough.
         let _ = write!(std::io::stdout(), "{}", error.render());

@@ -15,7 +15,7 @@ const HEADING: &str = "Untrusted images";
 
 /// Bounds on what images may ask for.
 #[derive(Args, Debug)]
-pub(super) struct PolicyArgs {
+pub struct PolicyArgs {
     /// Trust no image: no references to other files, no guessing of formats, and limits on cost;
     /// CAIRN_UNTRUSTED=1 in the environment does the same
     #[arg(long, global = true, help_heading = HEADING)]
@@ -49,7 +49,7 @@ pub(super) struct PolicyArgs {
 
 impl PolicyArgs {
     /// The policy that the options, and the environment, ask for.
-    pub(super) fn policy(&self) -> Result<Policy> {
+    pub fn policy(&self) -> Result<Policy> {
         let variable = std::env::var_os(VARIABLE);
         let is_on = variable.is_some_and(|value| !value.is_empty() && value != "0");
         self.policy_with(self.untrusted || is_on)

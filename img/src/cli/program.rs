@@ -1,7 +1,7 @@
 //! The names of the programs and what depends on them.
 //!
-//! Started through a link called `qemu-img` or `qemu-io` a program speaks under that name, and
-//! reports the reference release in a form that version parsers accept.
+//! Started through a link called `qemu-img`, `qemu-io` or `qemu-nbd` a program speaks under that name,
+//! and reports the reference release in a form that version parsers accept.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -18,10 +18,14 @@ pub enum Program {
     CairnImg,
     /// The I/O exerciser.
     CairnIo,
+    /// The NBD server.
+    CairnNbd,
     /// The image tool under the reference's name.
     QemuImg,
     /// The I/O exerciser under the reference's name.
     QemuIo,
+    /// The NBD server under the reference's name.
+    QemuNbd,
 }
 
 impl Program {
@@ -30,6 +34,7 @@ impl Program {
         let other = match own {
             Program::CairnImg | Program::QemuImg => Program::QemuImg,
             Program::CairnIo | Program::QemuIo => Program::QemuIo,
+            Program::CairnNbd | Program::QemuNbd => Program::QemuNbd,
         };
         match argv0.and_then(|arg| Path::new(arg).file_name()) {
             Some(name) if name == other.name() => other,
@@ -39,7 +44,7 @@ impl Program {
 
     /// Whether this is one of our own names.
     pub fn is_own(self) -> bool {
-        matches!(self, Program::CairnImg | Program::CairnIo)
+        matches!(self, Program::CairnImg | Program::CairnIo | Program::CairnNbd)
     }
 
     /// The name for messages.
@@ -47,8 +52,10 @@ impl Program {
         match self {
             Program::CairnImg => "cairn-img",
             Program::CairnIo => "cairn-io",
+            Program::CairnNbd => "cairn-nbd",
             Program::QemuImg => "qemu-img",
             Program::QemuIo => "qemu-io",
+            Program::QemuNbd => "qemu-nbd",
         }
     }
 

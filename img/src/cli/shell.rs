@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use crate::error::Error;
 
 /// Prints a completion script of the program `command` for `shell`.
-pub(crate) fn print_completions(
+pub fn print_completions(
     mut command: clap::Command,
     shell: clap_complete::Shell,
 ) -> Result<(), Error> {
@@ -17,7 +17,7 @@ pub(crate) fn print_completions(
 
 /// Prints the manual page of the subcommand `command`, or with an empty name that of the program, as
 /// roff.
-pub(crate) fn print_man(mut whole: clap::Command, command: &str) -> Result<(), Error> {
+pub fn print_man(mut whole: clap::Command, command: &str) -> Result<(), Error> {
     whole.build();
     let page = if command.is_empty() {
         whole

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cairn_block::driver::{self, Perm};
 use cairn_block::engine::Aio;
 use cairn_block::graph::{Backend, Graph, Node, NodeFlags, OpenOptions};
-use cairn_block::options::{CacheMode, Dict};
+use cairn_block::options::{CacheMode, DetectZeroes, Dict};
 use tempfile::TempPath;
 
 use crate::error::{Error, Result};
@@ -16,29 +16,31 @@ const USER: &str = "I/O exerciser";
 
 /// How an image is to be opened.
 #[derive(Clone, Debug)]
-pub(super) struct Opening {
+pub struct Opening {
     /// Its file name, or with `image_opts` its options as a comma list.
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
     /// Its format, if it is known.
-    pub(super) format: Option<String>,
+    pub format: Option<String>,
     /// `name` is a list of options.
-    pub(super) image_opts: bool,
+    pub image_opts: bool,
     /// Further options.
-    pub(super) options: Dict,
+    pub options: Dict,
     /// Writes are refused.
-    pub(super) read_only: bool,
+    pub read_only: bool,
     /// Writes go to a temporary overlay.
-    pub(super) snapshot: bool,
+    pub snapshot: bool,
     /// Cache mode.
-    pub(super) cache: CacheMode,
+    pub cache: CacheMode,
     /// Reads store in the image what comes from its backing file.
-    pub(super) copy_on_read: bool,
+    pub copy_on_read: bool,
     /// Who makes the system calls.
-    pub(super) aio: Aio,
+    pub aio: Aio,
     /// Discards reach the file.
-    pub(super) unmap: bool,
+    pub unmap: bool,
     /// Others may be writing to the image.
-    pub(super) force_share: bool,
+    pub force_share: bool,
+    /// What becomes of writes of zeroes.
+    pub detect_zeroes: DetectZeroes,
 }
 
 impl Default for Opening {
@@ -55,12 +57,13 @@ impl Default for Opening {
             aio: Aio::Auto,
             unmap: true,
             force_share: false,
+            detect_zeroes: DetectZeroes::Off,
         }
     }
 }
 
 /// Reads the word for who makes the system calls.
-pub(super) fn aio(word: &str) -> Result<Aio> {
+pub fn aio(word: &str) -> Result<Aio> {
     match word {
         "threads" => Ok(Aio::Threads),
         "native" => Ok(Aio::Native),
@@ -72,7 +75,7 @@ pub(super) fn aio(word: &str) -> Result<Aio> {
 }
 
 /// Reads the word for what discards do; true if they reach the file.
-pub(super) fn unmap(word: &str) -> Result<bool> {
+pub fn unmap(word: &str) -> Result<bool> {
     match word {
         "unmap" | "on" => Ok(true),
         "ignore" | "off" => Ok(false),
@@ -108,12 +111,7 @@ impl Opening {
     }
 
     async fn try_open(&self, graph: &Arc<Graph>) -> Result<Image> {
-        let what = self.describe()?;
-        let (node, scratch) = if self.snapshot {
-            self.overlay(graph, what).await?
-        } else {
-            (graph.open(what).await?, None)
-        };
+        let (node, scratch) = self.open_node(graph).await?;
         let top = if self.copy_on_read {
             let above = node_below("copy-on-read", &node);
             let flags = self.flags(self.read_only);
@@ -126,6 +124,17 @@ impl Opening {
         let mut backend = Backend::new(graph, top, USER, used, Perm::all())?;
         backend.set_write_through(self.cache.writethrough() && !self.snapshot);
         Ok(Image { backend, node, scratch })
+    }
+
+    /// Opens the image as a node that nobody uses yet, with the temporary overlay if there is one: its
+    /// file has to live as long as the node.
+    pub async fn open_node(&self, graph: &Arc<Graph>) -> Result<(Arc<Node>, Option<TempPath>)> {
+        let what = self.describe()?;
+        if self.snapshot {
+            self.overlay(graph, what).await
+        } else {
+            Ok((graph.open(what).await?, None))
+        }
     }
 
     fn describe(&self) -> Result<OpenOptions> {
@@ -149,6 +158,7 @@ impl Opening {
             no_flush: self.cache.no_flush(),
             unmap: self.unmap,
             aio: self.aio,
+            detect_zeroes: self.detect_zeroes,
             ..NodeFlags::default()
         }
     }
@@ -162,7 +172,7 @@ impl Opening {
         let setup = |source| Error::Setup { what: "create a temporary overlay", source };
         let base = graph.open(what).await?;
         // Overlays can become large, which is what the other temporary directory is for.
-        let file = tempfile::Builder::new().prefix("cairn-io.").tempfile_in("/var/tmp");
+        let file = tempfile::Builder::new().prefix("cairn.").tempfile_in("/var/tmp");
         let scratch = file.or_else(|_| tempfile::NamedTempFile::new()).map_err(setup)?;
         let scratch = scratch.into_temp_path();
         let filename = scratch.to_string_lossy().into_owned();

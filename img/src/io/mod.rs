@@ -8,7 +8,7 @@ mod args;
 mod command;
 mod commands;
 mod flags;
-mod image;
+pub mod image;
 mod input;
 mod number;
 mod output;
