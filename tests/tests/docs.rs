@@ -19,6 +19,11 @@ fn cairn_io() {
 }
 
 #[test]
+fn cairn_nbd() {
+    run_page("docs/cairn-nbd.md");
+}
+
+#[test]
 fn cairn_user() {
     run_page("docs/cairn-user.md");
 }
@@ -57,7 +62,7 @@ fn run_page(page: &str) {
     let programs = dir.path().join("bin");
     fs::create_dir(&programs).expect("a folder");
     let tool = Tool::ours();
-    for name in ["cairn-img", "cairn-io", "cairn-user"] {
+    for name in ["cairn-img", "cairn-io", "cairn-nbd", "cairn-user"] {
         let built = tool.path().with_file_name(name);
         std::os::unix::fs::symlink(built, programs.join(name)).expect("a link");
     }
