@@ -9,7 +9,8 @@ use crate::scratch::Scratch;
 
 const MIB: u64 = 1 << 20;
 
-fn exercise(scratch: &Scratch, image: &str, commands: &[&str]) {
+/// Runs commands of the exerciser on a qcow2 image.
+pub(crate) fn exercise(scratch: &Scratch, image: &str, commands: &[&str]) {
     let program = scratch.exerciser();
     let mut command = Command::new(program);
     command.current_dir(scratch.path("")).stdout(Stdio::null());
@@ -223,6 +224,52 @@ fn metadata_moves_where_data_has_a_file_of_its_own() {
     scratch.ok(&["compact", "-q", "-f", "qcow2", "m.qcow2"]);
     assert_eq!(digest(&scratch, "m.qcow2"), content);
     assert!(scratch.ok(&["check", "m.qcow2"]).starts_with("No errors"));
+}
+
+/// Place of the only refcount block of an image with little in it.
+fn refcount_block(image: &[u8]) -> usize {
+    let word = |at: usize| {
+        let bytes = image[at..at + 8].try_into().expect("8 bytes");
+        usize::try_from(u64::from_be_bytes(bytes)).expect("small")
+    };
+    word(word(48))
+}
+
+#[test]
+fn a_damaged_image_is_left_alone() {
+    let scratch = Scratch::new();
+    worn(&scratch, "a.qcow2", "cluster_size=64k");
+    let mut image = scratch.content("a.qcow2");
+    // The last cluster counts as free, and would be cut off.
+    let (block, clusters) = (refcount_block(&image), image.len() / (64 << 10));
+    let last = (0..clusters).rev().find(|at| image[block + at * 2 + 1] != 0).expect("in use");
+    image[block + last * 2 + 1] = 0;
+    std::fs::write(scratch.path("a.qcow2"), &image).expect("writable");
+    let content = digest(&scratch, "a.qcow2");
+    let error = scratch.fails(1, &["compact", "-f", "qcow2", "a.qcow2"]);
+    assert!(error.contains("repair"), "{error}");
+    assert_eq!(digest(&scratch, "a.qcow2"), content);
+    assert!(scratch.run(&["check", "-q", "-r", "all", "a.qcow2"]).status.success());
+    scratch.ok(&["compact", "-q", "-f", "qcow2", "a.qcow2"]);
+    assert_eq!(digest(&scratch, "a.qcow2"), content);
+}
+
+#[test]
+fn leaks_are_given_up() {
+    let scratch = Scratch::new();
+    worn(&scratch, "a.qcow2", "cluster_size=64k,refcount_bits=64");
+    let mut image = scratch.content("a.qcow2");
+    let block = refcount_block(&image);
+    let clusters = image.len() / (64 << 10);
+    let free = (0..clusters).find(|at| image[block + at * 8 + 7] == 0).expect("free");
+    // More references than could ever be counted off.
+    image[block + free * 8..][..8].copy_from_slice(&(u64::MAX >> 1).to_be_bytes());
+    std::fs::write(scratch.path("a.qcow2"), &image).expect("writable");
+    let content = digest(&scratch, "a.qcow2");
+    scratch.ok(&["compact", "-q", "-f", "qcow2", "a.qcow2"]);
+    assert!(length(&scratch, "a.qcow2") < 14 * MIB);
+    assert_eq!(digest(&scratch, "a.qcow2"), content);
+    assert!(scratch.ok(&["check", "a.qcow2"]).starts_with("No errors"));
 }
 
 #[test]

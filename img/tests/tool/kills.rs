@@ -7,6 +7,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::compaction::exercise;
 use crate::scratch::Scratch;
 
 /// Times that each command is killed.
@@ -148,6 +149,43 @@ fn rebases() {
                 shows(&scratch, "top.qcow2", "want.raw");
                 let now = ["base.qcow2", "other.raw"].map(|name| scratch.content(name));
                 assert!(now == below, "a backing file was changed");
+            },
+        );
+    }
+}
+
+#[test]
+fn compactions() {
+    for options in [&["-o", "cluster_size=4k"][..], &["-c", "-o", "cluster_size=16k"]] {
+        let scratch = Scratch::new();
+        scratch.sparse("a.raw", 20 * MIB, &[(0, 12 << 20), (15 * MIB, 2 << 20)]);
+        let convert =
+            [&["convert", "-f", "raw", "-O", "qcow2"][..], options, &["a.raw", "a.qcow2"]];
+        scratch.ok(&convert.concat());
+        exercise(&scratch, "a.qcow2", &["discard 0 3M", "write -P 0 4M 1M"]);
+        scratch.ok(&["snapshot", "-c", "kept", "a.qcow2"]);
+        scratch.ok(&["bitmap", "--add", "a.qcow2", "record"]);
+        exercise(&scratch, "a.qcow2", &["write -P 5 10M 1536k", "write -P 6 16M 512k"]);
+        let take = |name: &str, snapshot: &[&str]| {
+            let (head, tail) = (["convert", "-O", "raw"], ["a.qcow2", name]);
+            scratch.ok(&[&head[..], snapshot, &tail].concat());
+            scratch.content(name)
+        };
+        take("want.raw", &[]);
+        let snapshot = take("kept.raw", &["-l", "kept"]);
+        let before = scratch.content("a.qcow2").len();
+        keep(&scratch, &["a.qcow2"]);
+        killed(
+            &scratch,
+            &["compact", "-q", "-f", "qcow2", "a.qcow2"],
+            || restore(&scratch, &["a.qcow2"]),
+            |ended| {
+                sound(&scratch, "a.qcow2");
+                shows(&scratch, "a.qcow2", "want.raw");
+                assert!(take("now.raw", &["-l", "kept"]) == snapshot, "the snapshot was changed");
+                assert!(scratch.ok(&["info", "a.qcow2"]).contains("name: record"), "no bitmap");
+                let after = scratch.content("a.qcow2").len();
+                assert!(!ended || after < before, "{before} bytes became {after}");
             },
         );
     }
