@@ -17,52 +17,14 @@ use cairn_block::snapshot::{NewSnapshot, SnapshotKey};
 use cairn_block::{Error, IoBufMut, Result};
 use cairn_testkit::qcow2::{Layout, boxed, damage};
 use cairn_testkit::{
-    Disk, Effect, Faults, Faulty, IoKinds, Knowledge, Memory, Model, Op, Profile, Rng, Rule, Value,
-    Watchdog, Workload, effect, perform,
+    Announce, Disk, Effect, Fault, Faults, Faulty, Knowledge, Memory, Model, Op, Profile, Rng,
+    Value, Watchdog, Workload, effect, perform,
 };
 use futures_util::future::join_all;
 
 /// Longest time that one run may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 const KIB: u64 = 1 << 10;
-
-/// How a request fails.
-#[derive(Clone, Copy, Debug)]
-struct Fault {
-    errno: i32,
-    /// It and all later requests fail.
-    sticky: bool,
-    /// It is done in part.
-    torn: bool,
-    /// The image is closed before the disk works again.
-    until_close: bool,
-}
-
-const FAULTS: [Fault; 5] = [
-    Fault { errno: libc::EIO, sticky: false, torn: false, until_close: false },
-    Fault { errno: libc::ENOSPC, sticky: false, torn: true, until_close: false },
-    Fault { errno: libc::EIO, sticky: true, torn: true, until_close: false },
-    Fault { errno: libc::ENOSPC, sticky: true, torn: false, until_close: true },
-    Fault { errno: libc::EIO, sticky: true, torn: false, until_close: true },
-];
-
-impl Fault {
-    fn rule(self, index: u64) -> Rule {
-        let Fault { errno, sticky, torn, .. } = self;
-        Rule { kinds: IoKinds::all(), index, errno, sticky, torn }
-    }
-}
-
-/// Says which run it was when a test panics.
-struct Announce(String);
-
-impl Drop for Announce {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("in {}", self.0);
-        }
-    }
-}
 
 /// Requests to an image, and what is known of the image then.
 struct Progress {
@@ -138,7 +100,7 @@ impl<A: AsyncFn(&Backend, &mut Progress, &Faults) -> Result<()>> Operation<A> {
     async fn at_every_index(&self) -> usize {
         let watchdog = Watchdog::start(PATIENCE);
         let mut runs = 0;
-        for fault in FAULTS {
+        for fault in Fault::ALL {
             let mut index = 0;
             loop {
                 let run = format!("{}, {fault:?} at request {index}", self.name);
@@ -164,9 +126,8 @@ impl<A: AsyncFn(&Backend, &mut Progress, &Faults) -> Result<()>> Operation<A> {
         let outcome = self.attempt(fault, &faults, &memory, &mut progress).await;
         faults.disarm();
         let fired = faults.fired_kinds();
-        // Discards are advice, and what is known of holes is, too.
-        let must_report = fired.intersects(!(IoKinds::DISCARD | IoKinds::STATUS));
-        assert!(outcome.is_err() || !must_report, "an error of {fired:?} was not reported");
+        let reported = outcome.is_err() || !fired.must_be_reported();
+        assert!(reported, "an error of {fired:?} was not reported");
         if let Err(error) = &outcome {
             assert!(faults.fired() > 0, "failed without a fault: {error}");
         }
@@ -281,8 +242,9 @@ fn create() {
         let watchdog = Watchdog::start(PATIENCE);
         let metadata = Layout::new("metadata", &[("preallocation", "metadata")], 4 * KIB, 512);
         let full = Layout::new("full", &[("preallocation", "full")], 64 * KIB, 16);
-        for layout in LAYOUTS.into_iter().chain([metadata, full]) {
-            for fault in FAULTS {
+        let encrypted = Layout { encrypted: true, ..Layout::new("encrypted", &[], 64 * KIB, 16) };
+        for layout in LAYOUTS.into_iter().chain([metadata, full, encrypted]) {
+            for fault in Fault::ALL {
                 for index in 0.. {
                     let run = format!("create {}, {fault:?} at request {index}", layout.name);
                     watchdog.step(&run);
@@ -293,11 +255,8 @@ fn create() {
                     let result = layout.create(faulty(&memory, &faults)).await;
                     faults.disarm();
                     let fired = faults.fired_kinds();
-                    let must_report = fired.intersects(!(IoKinds::DISCARD | IoKinds::STATUS));
-                    assert!(
-                        result.is_err() || !must_report,
-                        "an error of {fired:?} was not reported"
-                    );
+                    let reported = result.is_err() || !fired.must_be_reported();
+                    assert!(reported, "an error of {fired:?} was not reported");
                     let disks: Vec<_> = memory.iter().map(Memory::disk).collect();
                     if let Ok(image) = layout.look(&disks).await {
                         let report = image.node().driver().check(Repair::empty()).await.unwrap();

@@ -21,6 +21,9 @@ pub(crate) const E2FSPROGS: Package = Package { name: "e2fsprogs", shows: "/sbin
 /// A bootable CD image, as real input.
 pub(crate) const RESCUE_ISO: Package =
     Package { name: "grub-rescue-pc", shows: "/usr/lib/grub-rescue/grub-rescue-cdrom.iso" };
+/// The Linux tool for encrypted volumes.
+pub(crate) const CRYPTSETUP: Package =
+    Package { name: "cryptsetup-bin", shows: "/sbin/cryptsetup" };
 /// A C++ compiler, for libFuzzer.
 pub(crate) const CPP_COMPILER: Package = Package { name: "g++", shows: "c++" };
 /// The installer of Python packages.

@@ -24,6 +24,7 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
 
     if install {
         apt::ensure(&[
+            apt::CRYPTSETUP,
             apt::E2FSPROGS,
             apt::GDB,
             apt::GNUTLS,

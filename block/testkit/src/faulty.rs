@@ -61,6 +61,14 @@ bitflags! {
     }
 }
 
+impl IoKinds {
+    /// Whether an error of one of these must reach the user. Discards are advice, and what is known of
+    /// holes is, too.
+    pub fn must_be_reported(self) -> bool {
+        self.intersects(!(IoKinds::DISCARD | IoKinds::STATUS))
+    }
+}
+
 impl From<IoKind> for IoKinds {
     fn from(kind: IoKind) -> IoKinds {
         match kind {

@@ -2,7 +2,7 @@
 //!
 //! * [`Memory`], [`Volatile`] and [`Faulty`] are protocol drivers that a test puts into a graph with
 //!   `Graph::add_driver`: plain memory, a disk whose cache is lost in a power cut, and a wrapper that
-//!   fails chosen requests.
+//!   fails chosen requests; [`Fault`] has the ways in which tests let them fail.
 //! * [`CrashLog`] enumerates the states in which a power cut can leave the disks of a [`Recorder`].
 //! * [`Workload`] is a seeded sequence of requests; [`Model`] knows which bytes may be read after any
 //!   part of it.
@@ -15,6 +15,7 @@
 
 mod crash;
 mod disk;
+mod fault;
 mod faulty;
 mod memory;
 mod model;
@@ -31,6 +32,7 @@ mod workload;
 
 pub use crash::{CrashLog, CrashState, Plan, StateId};
 pub use disk::Disk;
+pub use fault::{Announce, Fault};
 pub use faulty::{Faults, Faulty, IoKind, IoKinds, Rule};
 pub use memory::Memory;
 pub use model::{Effect, Knowledge, Mismatch, Model};

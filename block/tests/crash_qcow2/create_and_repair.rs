@@ -12,6 +12,7 @@ fn create() {
         Layout::new("create", &[], 64 * KIB, 24),
         Layout::new("create_metadata", &[("preallocation", "metadata")], 4 * KIB, 1024),
         Layout { data_file: true, ..Layout::new("create_data_file", &[], 64 * KIB, 24) },
+        Layout { encrypted: true, ..Layout::new("create_encrypted", &[], 64 * KIB, 24) },
     ];
     for layout in layouts {
         on_io_thread(async {

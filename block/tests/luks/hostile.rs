@@ -3,7 +3,7 @@
 use cairn_block::driver::Perm;
 use cairn_testkit::{Disk, Memory, Watchdog};
 
-use super::support::{open, opens, over, run, sample};
+use super::support::{Kind, open, over, run};
 
 /// Places in the header in bytes (LUKS On-Disk Format Specification 1.2.3, section 5).
 const PAYLOAD: u64 = 104;
@@ -15,8 +15,8 @@ const SLOT_1: u64 = 256;
 #[test]
 fn lies_are_refused() {
     let _watchdog = Watchdog::start(std::time::Duration::from_mins(2));
-    let image = sample();
-    assert!(opens(&image, "s").expect("sound"));
+    let image = Kind::Luks.sample();
+    assert!(Kind::Luks.opens(&image, "s").expect("sound"));
     let u32s = |value: u32| value.to_be_bytes().to_vec();
     let cases: [(u64, Vec<u8>, &str); 18] = [
         (6, vec![0, 2], "version 2"),
@@ -41,26 +41,26 @@ fn lies_are_refused() {
     for (at, bytes, hint) in cases {
         let mut lying = image.clone();
         lying.write(at, &bytes);
-        let error = opens(&lying, "s").expect_err(hint).to_string();
+        let error = Kind::Luks.opens(&lying, "s").expect_err(hint).to_string();
         assert!(error.contains(hint), "{at}: {error}");
     }
 }
 
 #[test]
 fn iterations_count_together() {
-    let mut image = sample();
+    let mut image = Kind::Luks.sample();
     // Eight slots that each stay below the limit.
     for slot in 0..8 {
         image.write(SLOT_0 + slot * 48, &[0x00, 0xac, 0x71, 0xf3]);
         image.write(SLOT_0 + slot * 48 + 4, &40_000_000u32.to_be_bytes());
     }
-    let error = opens(&image, "s").expect_err("too many").to_string();
+    let error = Kind::Luks.opens(&image, "s").expect_err("too many").to_string();
     assert!(error.contains("together"), "{error}");
 }
 
 #[test]
 fn the_limit_can_be_moved() {
-    let (graph, _user) = over(Memory::new(sample()), Perm::empty());
+    let (graph, _user) = over(Memory::new(Kind::Luks.sample()), Perm::empty());
     let image = "driver=luks,file=disk,key-secret=s,max-iterations=999";
     let error = run(async { open(&graph, image).await.map(drop) }).expect_err("too many");
     assert!(error.to_string().contains("at most 999"), "{error}");
@@ -68,12 +68,12 @@ fn the_limit_can_be_moved() {
 
 #[test]
 fn images_that_are_cut_off_are_refused() {
-    let image = sample();
+    let image = Kind::Luks.sample();
     for len in [0, 512, 591, 592, 4096, 60_000] {
         let mut cut = Disk::new(len);
         let mut bytes = vec![0; usize::try_from(len).expect("small")];
         image.read(0, &mut bytes);
         cut.write(0, &bytes);
-        assert!(opens(&cut, "s").is_err(), "{len} bytes");
+        assert!(Kind::Luks.opens(&cut, "s").is_err(), "{len} bytes");
     }
 }

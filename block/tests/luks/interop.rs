@@ -100,6 +100,18 @@ fn encrypted_qcow2_images_go_both_ways() {
 }
 
 #[test]
+fn a_raw_data_file_holds_encrypted_data() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let list = format!("encrypt.format=luks,data_file={},data_file_raw=on", data.display());
+    both_ways("qcow2", "encrypt.", &list);
+    let stored = std::fs::read(&data).expect("there");
+    assert_eq!(stored.len(), SIZE);
+    let plain = stored.chunks(512).filter(|sector| sector.iter().all(|&byte| byte == 5)).count();
+    assert_eq!(plain, 0, "sectors that everybody can read");
+}
+
+#[test]
 fn the_passphrase_must_be_there_and_right() {
     let dir = tempfile::tempdir().expect("a directory");
     for (format, prefix, more) in [("luks", "", ""), ("qcow2", "encrypt.", "encrypt.format=luks,")]

@@ -4,20 +4,12 @@
 use std::time::Duration;
 
 use cairn_img::error::Result;
-use cairn_testkit::{Disk, Faults, Faulty, IoKinds, Memory, Rule, Watchdog};
+use cairn_testkit::{Disk, Fault, Faults, Faulty, Memory, Watchdog};
 
 use crate::setup::{CHAINS, Disks, difference, on_io_thread};
 
 /// Longest time that one run may take.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How a request fails: error number, whether all later ones fail, too, and whether it is done in part.
-const FAULTS: [(i32, bool, bool); 4] = [
-    (libc::EIO, false, false),
-    (libc::ENOSPC, false, true),
-    (libc::EIO, true, true),
-    (libc::ENOSPC, true, false),
-];
-
 /// A command on `disks`; each run has its own copy of them.
 async fn at_every_index(
     name: &str,
@@ -27,9 +19,9 @@ async fn at_every_index(
 ) {
     let watchdog = Watchdog::start(PATIENCE);
     let mut runs = 0;
-    for (errno, sticky, torn) in FAULTS {
+    for fault in Fault::ALL {
         for index in 0.. {
-            let run = format!("{name}: error {errno} (sticky: {sticky}) at request {index}");
+            let run = format!("{name}: {fault:?} at request {index}");
             watchdog.step(&run);
             let faults = Faults::default();
             let memory: Vec<_> = disks.iter().cloned().map(Memory::new).collect();
@@ -38,13 +30,12 @@ async fn at_every_index(
                     |device: &Memory| Faulty::new(Box::new(device.clone()), faults.clone());
                 memory.iter().map(faulty).collect()
             };
-            faults.arm(Rule { kinds: IoKinds::all(), index, errno, sticky, torn });
+            faults.arm(fault.rule(index));
             let outcome = command(devices()).await;
             faults.disarm();
             let fired = faults.fired_kinds();
-            // Discards are advice, and what is known of holes is, too.
-            let must_report = fired.intersects(!(IoKinds::DISCARD | IoKinds::STATUS));
-            assert!(outcome.is_err() || !must_report, "{run}: {fired:?} was not reported");
+            let reported = outcome.is_err() || !fired.must_be_reported();
+            assert!(reported, "{run}: {fired:?} was not reported");
             if let Err(error) = &outcome {
                 assert!(!fired.is_empty(), "{run}: failed without a fault: {error}");
                 assert!(error.to_string().contains("faulty disk"), "{run}: {error}");
@@ -65,7 +56,7 @@ async fn at_every_index(
         }
     }
     println!("{name}: {runs} runs");
-    assert!(runs > 10 * FAULTS.len(), "{name}: only {runs} runs");
+    assert!(runs > 10 * Fault::ALL.len(), "{name}: only {runs} runs");
 }
 
 fn same(found: &[u8], expected: &[u8]) -> Result<(), String> {

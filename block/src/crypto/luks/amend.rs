@@ -1,12 +1,12 @@
 //! Changing the key slots of an open volume.
 //!
-//! At no point between two writes is a slot marked as in use whose key material is not complete, and
-//! while a passphrase is replaced its slot is out of use. A crash leaves a slot as it was, as it is to
-//! be, or unused.
+//! At no point between two writes is a slot marked as in use whose key material is not complete. A
+//! passphrase that replaces another one in its slot opens the volume by a spare slot meanwhile, so that
+//! one of the two always does. What a failure leaves in doubt counts as in use.
 
 use super::Volume;
 use super::header::{Header, SLOTS, slot_place};
-use super::volume::{Key, random};
+use super::volume::{EncryptedKey, Key, random};
 use crate::error::{Error, Result};
 use crate::num::AsUsize;
 use crate::options::OptionError;
@@ -102,7 +102,7 @@ impl Volume {
         self.fill(header, slot, &key, &passphrase, iter_time).await
     }
 
-    /// Writes `key` into `slot` and puts it into use.
+    /// Puts `key` into `slot`, for `passphrase`.
     async fn fill(
         &self,
         mut header: Header,
@@ -111,24 +111,50 @@ impl Volume {
         passphrase: &Secret,
         iter_time: u64,
     ) -> Result<()> {
-        if header.slot(slot).is_some_and(|slot| slot.active) {
-            self.mark(&mut header, slot, false).await?;
+        let key = self.area.encrypt_key(&header, key, passphrase, iter_time).await?;
+        let is_replaced = header.slot(slot).is_some_and(|slot| slot.active);
+        let spare = (0..SLOTS).find(|spare| header.slot(*spare).is_some_and(|slot| !slot.active));
+        let spare = spare.filter(|_| is_replaced);
+        let mut filled = header.clone();
+        for number in spare.into_iter().chain([slot]) {
+            if let Some(slot) = filled.slots.get_mut(number) {
+                *slot = key.fill(slot);
+            }
         }
-        self.area.write_material(&mut header, slot, key, passphrase, iter_time).await?;
-        header
+        filled
             .check_iterations(self.max_iterations)
             .map_err(|_| conflict("iter-time", "is so long that the volume would not be opened"))?;
-        // First all of the slot but for the mark, which lies in one sector.
+        if let Some(spare) = spare {
+            self.put(&mut header, spare, &key).await?;
+        }
+        if is_replaced {
+            self.mark(&mut header, slot, false).await?;
+        }
+        self.put(&mut header, slot, &key).await?;
+        match spare {
+            Some(spare) => self.erase(&mut header, spare).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes `key` into `slot`, which is not in use, and puts it into use.
+    async fn put(&self, header: &mut Header, slot: usize, key: &EncryptedKey) -> Result<()> {
         let Some(filled) = header.slots.get_mut(slot) else { return Ok(()) };
+        *filled = key.fill(filled);
+        self.area.write(filled.offset, &key.material).await?;
+        // First all of the slot but for the mark, which lies in one sector.
         filled.active = false;
         let fields = filled.serialise();
         self.area.write(slot_place(slot) as u64, &fields).await?;
         self.area.node.flush().await?;
-        self.mark(&mut header, slot, true).await
+        self.mark(header, slot, true).await
     }
 
     /// Writes durably whether `slot` is in use.
     async fn mark(&self, header: &mut Header, slot: usize, active: bool) -> Result<()> {
+        let Some(changed) = header.slots.get_mut(slot) else { return Ok(()) };
+        changed.active |= active;
+        *self.header.lock() = header.clone();
         let Some(changed) = header.slots.get_mut(slot) else { return Ok(()) };
         changed.active = active;
         let fields = changed.serialise();
@@ -190,14 +216,14 @@ impl Volume {
             ));
         }
         for slot in erased {
-            self.mark(&mut header, slot, false).await?;
-            self.erase(&header, slot).await?;
+            self.erase(&mut header, slot).await?;
         }
         Ok(())
     }
 
-    /// Overwrites the key material of a slot that is not in use.
-    async fn erase(&self, header: &Header, slot: usize) -> Result<()> {
+    /// Takes a slot out of use and overwrites its key material.
+    async fn erase(&self, header: &mut Header, slot: usize) -> Result<()> {
+        self.mark(header, slot, false).await?;
         let Some(offset) = header.slot(slot).map(|slot| slot.offset) else { return Ok(()) };
         let mut noise = vec![0; header.material_len()];
         random(&mut noise)?;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::header::{
-    DIGEST_LEN, HEADER_LEN, Header, MATERIAL_START, SALT_LEN, STRIPES, Slot, slot_offsets,
-    volume_header_len,
+    DIGEST_LEN, HEADER_LEN, Header, SALT_LEN, STRIPES, Slot, slot_offsets, volume_header_len,
 };
 use crate::buf::{IoBuf, IoBufMut};
 use crate::crypto::split::{merge, split};
@@ -15,6 +14,7 @@ use crate::driver::WriteFlags;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::graph::Node;
+use crate::num::AsUsize;
 use crate::secret::Secret;
 
 /// Fewest iterations of a key derivation, as the specification wants.
@@ -85,12 +85,16 @@ impl Area {
         max_iterations: u64,
     ) -> Result<Key> {
         header.check_iterations(max_iterations).map_err(|error| self.refuse(&error))?;
+        let mut failure = None;
         for number in header.active_slots() {
-            if let Some(key) = self.try_slot(header, number, passphrase).await? {
-                return Ok(key);
+            match self.try_slot(header, number, passphrase).await {
+                Ok(Some(key)) => return Ok(key),
+                Ok(None) => {}
+                // Another slot may be readable.
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        Err(Error::Passphrase { node: self.node.label() })
+        Err(failure.unwrap_or_else(|| Error::Passphrase { node: self.node.label() }))
     }
 
     /// The master key, if slot `number` is in use and gives it for `passphrase`.
@@ -107,9 +111,9 @@ impl Area {
         let (header, passphrase) = (header.clone(), passphrase.clone());
         let spec = header.spec;
         let found = engine::compute(move || {
-            let cipher = slot_cipher(&header, &slot, &passphrase)?;
+            let cipher = slot_cipher(&header, &slot.salt, slot.iterations, &passphrase)?;
             cipher.decrypt(0, &mut material);
-            let used = spec.key_len() * usize::try_from(slot.stripes).unwrap_or_default();
+            let used = spec.key_len() * slot.stripes.as_usize();
             let key = merge(header.hash, material.get(..used).unwrap_or_default(), spec.key_len());
             // The material is a key in all but name.
             material.fill(0);
@@ -119,48 +123,50 @@ impl Area {
         found.map_err(|error: crate::crypto::SpecError| self.corrupt(error.to_string()))
     }
 
-    /// Writes `key` into slot `number`, whose place and stripes `header` has, for `passphrase`. The
-    /// slot of `header` is filled in, but only its key material is written.
-    pub(super) async fn write_material(
+    /// Encrypts `key` with `passphrase`, for a slot of the volume that `header` describes.
+    pub(super) async fn encrypt_key(
         &self,
-        header: &mut Header,
-        number: usize,
+        header: &Header,
         key: &Key,
         passphrase: &Secret,
         iter_time: u64,
-    ) -> Result<()> {
-        let Some(slot) = header.slots.get_mut(number) else {
-            return Err(self.corrupt("the key slot does not exist"));
-        };
-        slot.active = true;
-        slot.stripes = STRIPES;
-        slot.salt = random_array()?;
-        let mut stripes =
-            Zeroizing::new(vec![0; key.len() * usize::try_from(STRIPES).unwrap_or(0)]);
+    ) -> Result<EncryptedKey> {
+        let salt = random_array()?;
+        let mut stripes = Zeroizing::new(vec![0; key.len() * STRIPES.as_usize()]);
         random(&mut stripes)?;
-        let (old, key, passphrase) = (header.clone(), key.clone(), passphrase.clone());
+        let (header, key, passphrase) = (header.clone(), key.clone(), passphrase.clone());
         let made = engine::compute(move || {
-            let mut header = old;
-            let key_len = header.spec.key_len();
-            let iterations = iterations(header.hash, key_len, iter_time);
-            let hash = header.hash;
-            let slot = header.slots.get_mut(number).map(|slot| {
-                slot.iterations = iterations;
-                slot.clone()
-            });
-            let mut material = split(hash, &key, stripes);
+            let iterations = iterations(header.hash, header.spec.key_len(), iter_time);
+            let cipher = slot_cipher(&header, &salt, iterations, &passphrase)?;
+            let mut material = split(header.hash, &key, stripes);
             material.resize(header.material_len(), 0);
-            if let Some(slot) = &slot {
-                slot_cipher(&header, slot, &passphrase)?.encrypt(0, &mut material);
-            }
-            Ok((header, material))
+            cipher.encrypt(0, &mut material);
+            Ok(EncryptedKey { salt, iterations, material: material.to_vec() })
         })
         .await;
-        let (filled, material) =
-            made.map_err(|error: crate::crypto::SpecError| self.corrupt(error.to_string()))?;
-        *header = filled;
-        let offset = header.slot(number).map_or(MATERIAL_START, |slot| slot.offset);
-        self.write(offset, &material).await
+        made.map_err(|error: crate::crypto::SpecError| self.corrupt(error.to_string()))
+    }
+}
+
+/// A master key as a slot stores it. It has no place, and so fits every slot of its volume.
+#[derive(Debug)]
+pub(super) struct EncryptedKey {
+    salt: [u8; SALT_LEN],
+    iterations: u32,
+    /// Key material.
+    pub(super) material: Vec<u8>,
+}
+
+impl EncryptedKey {
+    /// `slot`, in use, with this key.
+    pub(super) fn fill(&self, slot: &Slot) -> Slot {
+        Slot {
+            active: true,
+            iterations: self.iterations,
+            salt: self.salt,
+            offset: slot.offset,
+            stripes: STRIPES,
+        }
     }
 }
 
@@ -172,11 +178,12 @@ fn iterations(hash: HashAlg, key_len: usize, iter_time: u64) -> u32 {
 /// The cipher of a slot's key material.
 fn slot_cipher(
     header: &Header,
-    slot: &Slot,
+    salt: &[u8; SALT_LEN],
+    iterations: u32,
     passphrase: &Secret,
 ) -> Result<SectorCipher, crate::crypto::SpecError> {
     let mut key = Zeroizing::new(vec![0; header.spec.key_len()]);
-    header.hash.pbkdf2(passphrase.expose(), &slot.salt, slot.iterations, &mut key);
+    header.hash.pbkdf2(passphrase.expose(), salt, iterations, &mut key);
     SectorCipher::new(header.spec, &key)
 }
 
@@ -259,7 +266,10 @@ impl NewVolume {
             uuid: new_uuid()?,
             slots,
         };
-        area.write_material(&mut header, 0, &key, passphrase, self.iter_time).await?;
+        let encrypted = area.encrypt_key(&header, &key, passphrase, self.iter_time).await?;
+        let [first, ..] = &mut header.slots;
+        *first = encrypted.fill(first);
+        area.write(first.offset, &encrypted.material).await?;
         let (secret, iter_time) = (key.clone(), self.iter_time);
         let header = engine::compute(move || {
             let share = iterations(header.hash, DIGEST_LEN, iter_time) / DIGEST_SHARE;
