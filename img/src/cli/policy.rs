@@ -1,4 +1,4 @@
-//! What images may ask for: the options that bound it, which every command has.
+//! What images may ask for: the options that bound it, which all commands of both programs have.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

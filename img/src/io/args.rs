@@ -10,6 +10,7 @@ use super::image::{Opening, aio, unmap};
 use crate::cli::Program;
 use crate::cli::args::cache_or;
 use crate::cli::parse::{Stop, stop};
+use crate::cli::policy::PolicyArgs;
 use crate::error::Result;
 
 const NOTES: &str = "\
@@ -69,6 +70,8 @@ pub(super) struct Cli {
     /// Accepted for compatibility; there are no trace events
     #[arg(short = 'T', long, value_name = "SPEC", allow_hyphen_values = true)]
     trace: Option<String>,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
     /// Print a completion script for bash, elvish, fish, powershell or zsh
     #[arg(long, value_name = "SHELL")]
     pub(super) completions: Option<clap_complete::Shell>,

@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use cairn_block::engine::EngineConfig;
-use cairn_block::graph::{Graph, Policy};
+use cairn_block::graph::Graph;
 
 use crate::cli::args::print;
 use crate::cli::{Program, objects, parse, report, shell};
@@ -59,7 +59,7 @@ fn execute(program: Program, cli: Cli) -> Result<u8> {
     if cli.man {
         return shell::print_man(args::command(program), "").map(|()| 0);
     }
-    let graph = runtime::graph(Policy::default());
+    let graph = runtime::graph(cli.policy.policy()?);
     objects::create(&graph, &cli.objects)?;
     let opening = cli.opening()?;
     runtime::run(&EngineConfig::default(), async {

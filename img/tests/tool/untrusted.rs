@@ -1,5 +1,7 @@
 //! Images of strangers: what they may not do, and how one is told.
 
+use std::process::Command;
+
 use crate::scratch::Scratch;
 
 const MIB: u64 = 1 << 20;
@@ -157,6 +159,47 @@ fn costs_are_bounded_before_they_arise() {
     }
     assert!(!scratch.names().contains(&"out".to_owned()));
     scratch.ok(&["map", "-f", "qcow2", "--untrusted", "--max-virtual-size=16T", "huge.qcow2"]);
+}
+
+#[test]
+fn the_exerciser_keeps_the_same_rules() {
+    let scratch = Scratch::new();
+    scratch.sparse("base.raw", MIB, &[(0, 4096)]);
+    scratch.ok(&["create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "top.qcow2"]);
+    scratch.ok(&["create", "-q", "-f", "qcow2", "huge.qcow2", "9T"]);
+    let run = |variable: &str, args: &[&str]| {
+        let mut tool = Command::new(scratch.exerciser());
+        tool.args(args).current_dir(scratch.path("")).env("CAIRN_UNTRUSTED", variable);
+        let output = tool.output().expect("it runs");
+        let said = [output.stdout, output.stderr].map(|s| String::from_utf8_lossy(&s).into_owned());
+        (output.status.success(), said.concat())
+    };
+    let read = ["-r", "-c", "read -q 0 512"];
+    for (args, option) in [
+        (&["-f", "qcow2", "--untrusted", "top.qcow2"][..], "--allow-refs"),
+        (&["-f", "qcow2", "--allow-refs=none", "top.qcow2"], "--allow-refs"),
+        (&["--untrusted", "base.raw"], "--format"),
+        (&["-f", "qcow2", "--untrusted", "huge.qcow2"], "--max-virtual-size"),
+        (&["-f", "qcow2", "--max-virtual-size=8T", "huge.qcow2"], "--max-virtual-size"),
+    ] {
+        let (done, said) = run("", &[&read, args].concat());
+        assert!(!done && said.contains("refused") && said.contains(option), "{args:?}: {said}");
+    }
+    let (done, said) = run("1", &[&read[..], &["-f", "qcow2", "top.qcow2"]].concat());
+    assert!(!done && said.contains("--allow-refs"), "the environment is heard: {said}");
+    // What a command opens is held to the rules as well.
+    let open = "open -r -o driver=qcow2 top.qcow2";
+    let (done, said) = run("", &["--untrusted", "-c", open]);
+    assert!(!done && said.contains("--allow-refs"), "{said}");
+    for args in [
+        &["-f", "qcow2", "top.qcow2"][..],
+        &["-f", "qcow2", "--untrusted", "--allow-refs=same-dir", "top.qcow2"],
+        &["-f", "raw", "--untrusted", "base.raw"],
+        &["-f", "qcow2", "--untrusted", "--max-virtual-size=16T", "huge.qcow2"],
+    ] {
+        let (done, said) = run("0", &[&read, args].concat());
+        assert!(done, "{args:?}: {said}");
+    }
 }
 
 #[test]
