@@ -351,12 +351,10 @@ impl OpenContext<'_> {
             }
         };
         let owner = format!("driver '{}'", info.name);
-        if let Err(error) = options::reject_leftovers(&self.options, &owner, &[info.options]) {
-            abandon(graph, self.edges, self.opened).await;
-            return Err(error.into());
-        }
         let is_format = info.kind == DriverKind::Format;
-        if let Err(error) = self.check_size(is_format, driver.size()) {
+        let left = options::reject_leftovers(&self.options, &owner, &[info.options]);
+        let sound = left.map_err(Error::from);
+        if let Err(error) = sound.and_then(|()| self.check_size(is_format, driver.size())) {
             // The error that led here is the one to report.
             let _ = driver.close().await;
             abandon(graph, self.edges, self.opened).await;

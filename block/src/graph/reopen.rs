@@ -39,18 +39,25 @@ impl Graph {
         if !flags.read_only {
             steps.reverse();
         }
-        for (done, ((node, new), _)) in steps.iter().enumerate() {
-            if let Err(error) = switch(node, *new).await {
-                for ((node, _), former) in steps.iter().take(done).rev() {
-                    // The former mode was in force a moment ago; the first failure is the one to
-                    // report.
-                    let _ = switch(node, *former).await;
-                }
-                return Err(error);
+        let mut done = 0;
+        let switched = async {
+            for ((node, new), _) in &steps {
+                switch(node, *new).await?;
+                done += 1;
             }
+            // What a node does to those below it follows from its mode.
+            self.mutate(|| perms::refresh(node))
+        };
+        if let Err(error) = switched.await {
+            // The former mode was in force a moment ago; the first failure is the one to report.
+            for ((node, _), former) in steps.iter().take(done).rev() {
+                let _ = switch(node, *former).await;
+            }
+            let _ = self.mutate(|| perms::refresh(node));
+            return Err(error);
         }
         commit();
-        self.mutate(|| perms::refresh(node))
+        Ok(())
     }
 }
 
@@ -74,9 +81,10 @@ fn plan(node: &Arc<Node>, flags: NodeFlags, steps: &mut Vec<(Arc<Node>, NodeFlag
         let child = edge.node();
         let (before, after) = (old.inherited(edge.role()), new.inherited(edge.role()));
         let current = child.flags();
-        // Only what the child has by inheritance changes with the parent.
+        // Only what the child has by inheritance changes with the parent, and others may go on writing.
         let mut next = current;
-        if current.read_only == before.read_only {
+        let is_shared = child.parents().len() > 1;
+        if current.read_only == before.read_only && !(after.read_only && is_shared) {
             next.read_only = after.read_only;
         }
         if current.direct == before.direct {

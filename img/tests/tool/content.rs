@@ -188,3 +188,20 @@ fn limits_have_the_layout_of_the_reference() {
     }
     assert!(!scratch.ok(&["info", "--output=json", "a.qcow2"]).contains("limits"));
 }
+
+/// What the source does not hold reads as zeroes, though the data file does not once it is decrypted.
+#[test]
+fn conversions_to_an_encrypted_raw_data_file_are_complete() {
+    let scratch = Scratch::new();
+    scratch.sparse("a.raw", 8 * MIB, &[(0, 5000), (3 << 20, 2 << 20)]);
+    let secret = "secret,id=s,data=hush";
+    let options = "data_file=d.raw,data_file_raw=on,encrypt.format=luks,encrypt.key-secret=s,\
+                   encrypt.iter-time=10";
+    let convert = ["convert", "--object", secret, "-f", "raw", "-O", "qcow2", "-o", options];
+    scratch.ok(&convert.iter().chain(&["a.raw", "e.qcow2"]).copied().collect::<Vec<_>>());
+    let raw = "driver=raw,file.filename=a.raw";
+    let encrypted = "driver=qcow2,encrypt.key-secret=s,file.filename=e.qcow2";
+    let compare = ["compare", "--object", secret, "--image-opts", raw, encrypted];
+    scratch.same(&compare);
+    assert!(scratch.ok(&compare).contains("identical"));
+}

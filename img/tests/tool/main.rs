@@ -5,6 +5,7 @@ mod chains;
 mod command_line;
 mod compaction;
 mod content;
+mod discards;
 mod exerciser;
 mod interruption;
 mod kills;

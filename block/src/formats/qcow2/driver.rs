@@ -298,6 +298,8 @@ impl Driver for Qcow2 {
         Box::pin(async move {
             if read_only {
                 self.image.finish().await?;
+            } else {
+                self.image.require_clean()?;
             }
             self.image.read_only.store(read_only, Ordering::Release);
             Ok(())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::check;
+use super::feature::Incompatible;
 use super::header::Header;
 use super::image::Image;
 use crate::buf::{IoBuf, IoBufMut, is_zero};
@@ -134,6 +135,18 @@ impl Image {
                 report.corruptions + report.check_errors
             );
             return Err(Error::corrupt(&*self.label, detail));
+        }
+        Ok(())
+    }
+
+    /// Fails if an image that was opened read-only needs more before it may be written to than it gets
+    /// while it is open.
+    pub(super) fn require_clean(&self) -> Result<()> {
+        self.check_sound()?;
+        if self.header.lock().incompatible.contains(Incompatible::DIRTY) {
+            return Err(self.unsupported(
+                "it was not closed cleanly; open it anew for writing, which repairs it",
+            ));
         }
         Ok(())
     }
