@@ -127,6 +127,8 @@ fn a_target_without_its_journal_begins_anew() {
     let scratch = source();
     cut_off(&scratch, &["-O", "qcow2"], Signal::KILL);
     std::fs::remove_file(scratch.path(JOURNAL)).expect("removable");
+    // A record that was not finished.
+    std::fs::write(scratch.path(&format!("{JOURNAL}.new")), "{").expect("writable");
     assert_eq!(go_on(&scratch, &["-O", "qcow2"]), 24 * MIB);
     assert_eq!(scratch.names(), ["a.raw", "b"]);
 }

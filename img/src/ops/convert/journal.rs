@@ -55,17 +55,14 @@ fn list_files(node: &Arc<Node>, files: &mut Vec<Dict>) -> Result<()> {
         return Ok(());
     }
     let name = node.base_filename().unwrap_or_default();
-    let path = fs::canonicalize(&name).map_err(|_| {
-        Error::Usage(format!(
+    // The times of a device do not tell when its content was changed.
+    let found = fs::canonicalize(&name).and_then(|path| Ok((fs::metadata(&path)?, path)));
+    let Some((meta, path)) = found.ok().filter(|(meta, _)| meta.is_file()) else {
+        return Err(Error::Usage(format!(
             "--resume cannot tell whether '{}' stays unchanged: it is no local file",
             node.label()
-        ))
-    })?;
-    let meta = fs::metadata(&path).map_err(|source| Error::File {
-        what: "cannot look at",
-        path: path.clone(),
-        source,
-    })?;
+        )));
+    };
     let mut file = Dict::new();
     file.insert("file", path.to_string_lossy().into_owned());
     file.insert("size", node.size());
@@ -159,22 +156,30 @@ impl Journal {
 
     /// Removes the journal of a conversion that is complete, or that is to begin anew.
     pub(super) fn remove(&self) -> Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File {
-                what: "cannot remove the journal",
-                path: self.path.clone(),
-                source,
-            }),
-            _ => Ok(()),
+        // A run that was cut off while it recorded something has left its successor, too.
+        for path in [&self.path, &successor(&self.path)] {
+            match fs::remove_file(path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    let what = "cannot remove the journal";
+                    return Err(Error::File { what, path: path.clone(), source });
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
+}
+
+/// The name of what is to replace the file at `path`.
+fn successor(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
 }
 
 /// Replaces the file at `path` durably.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
+    let new = successor(path);
     let mut file = File::create(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
