@@ -77,7 +77,7 @@ struct State {
     unit: OnceLock<Unit>,
     /// Whether a region is entered here.
     replaced: AtomicBool,
-    /// Whether it has asked for a region that it is in already.
+    /// Whether it has asked for a region most of which there is already.
     has_asked: AtomicBool,
 }
 
@@ -144,7 +144,7 @@ impl Block {
         interpreted.saturating_add(self.unit().map_or(0, |unit| unit.heat.entries()))
     }
 
-    /// Whether this is the first time that the block asks for a region that it is in already.
+    /// Whether this is the first time that the block asks for a region most of which there is already.
     pub(crate) fn asks_first(&self) -> bool {
         !self.state.has_asked.swap(true, Ordering::Relaxed)
     }

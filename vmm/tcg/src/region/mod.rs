@@ -98,6 +98,7 @@ pub struct RegionChoices {
 
 impl Default for RegionChoices {
     fn default() -> RegionChoices {
-        RegionChoices { heat: 8192, background: true }
+        // Compiling takes about as long as the unit has run by then.
+        RegionChoices { heat: 32768, background: true }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-use super::{Direct, GuestFacts, RegionChoices, RegionCompiler, form};
+use super::{Direct, GuestFacts, Region, RegionBlock, RegionChoices, RegionCompiler, form};
 use crate::code::Cache;
 use crate::emit::{self, Door, Entry, Gate};
 use crate::ir::Block;
@@ -162,9 +162,12 @@ impl Regions {
         }
     }
 
-    /// Whether `block` is in a region.
-    fn is_member(&self, block: &Block) -> bool {
-        self.lock().gates.contains_key(&std::ptr::from_ref(block))
+    /// Whether its first block or most of a region is in others.
+    fn is_known(&self, region: &Region) -> bool {
+        let state = self.lock();
+        let known = |member: &RegionBlock| state.gates.contains_key(&Arc::as_ptr(&member.block));
+        let count = region.blocks.iter().filter(|member| known(member)).count();
+        region.blocks.first().is_some_and(known) || count * 4 > region.blocks.len() * 3
     }
 
     /// Compiles what waits.
@@ -177,10 +180,6 @@ impl Regions {
                 next
             };
             let Some((block, facts, memory)) = next else { return };
-            // In the middle of a region, it will be entered there soon. If not, it asks again.
-            if self.is_member(&block) && block.asks_first() {
-                continue;
-            }
             self.compile(cache, &block, facts, memory, false);
         }
     }
@@ -199,6 +198,8 @@ impl Regions {
             return true;
         }
         let region = form(cache, block, facts, memory, checked);
+        // Most of it is in regions already, which will be entered soon. If not, the block asks again.
+        let region = region.filter(|region| !self.is_known(region) || !block.asks_first());
         let Some((compiled, region)) =
             region.and_then(|region| Some((compiler.compile(&region)?, region)))
         else {

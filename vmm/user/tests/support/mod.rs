@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The cross compiler; `cargo xtask test` installs it.
 const COMPILER: &str = "riscv64-linux-gnu-gcc";
@@ -18,7 +19,9 @@ pub(crate) fn compile(name: &str, kind: &str, flags: &[&str]) -> PathBuf {
     std::fs::create_dir_all(&folder).unwrap();
     let program = folder.join(format!("{name}-{kind}"));
     // Tests run at the same time: each builds its own file, and the last one has the name.
-    let draft = folder.join(format!("{name}-{kind}-{}", std::process::id()));
+    static DRAFTS: AtomicU32 = AtomicU32::new(0);
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = folder.join(format!("{name}-{kind}-{}-{number}", std::process::id()));
     let mut compiler = Command::new(COMPILER);
     compiler.args(["-O1", "-Wall", "-Werror", "-o"]).arg(&draft);
     compiler.arg(source.with_extension("c")).args(flags);
