@@ -13,6 +13,7 @@
 
 mod abi;
 mod cli;
+mod core_file;
 mod debug;
 pub mod elf;
 mod errno;

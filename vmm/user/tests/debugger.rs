@@ -92,8 +92,9 @@ fn breakpoints_steps_and_registers() {
         "info threads",
         "stepi",
         "info registers a0 pc fcsr ft0",
-        "finish",
+        // Other threads would come to it meanwhile.
         "delete",
+        "finish",
         "continue",
     ];
     let (said, text, status) = session("steps", &commands);

@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Command;
 
 use support::{OURS, compile, compile_static, errors, run, text};
 
@@ -105,6 +107,60 @@ not executable: 99
 the host's: 5
 ";
     assert_eq!(text(&output), expected, "{}", errors(&output));
+}
+
+/// The reference's `vfork` does not wait, and it does not have `clone3`.
+#[test]
+fn children_are_made_as_the_kernel_does() {
+    let output = run(OURS, &["-strace"], &compile_static("children"));
+    let expected = "\
+vfork waits 1
+vforked 4
+clone3 1 3
+unknown arguments -1 Argument list too long
+too few -1 Invalid argument
+io_uring -1 Function not implemented
+";
+    assert_eq!(text(&output), expected, "{}", errors(&output));
+    let told = errors(&output);
+    assert!(told.contains("io_uring_setup(8,") && told.contains("= -1 errno=38"), "{told}");
+}
+
+/// Runs a program in an empty folder with a limit of core files, and returns the names of what it leaves.
+fn cores(limit: &str, program: &Path) -> (tempfile::TempDir, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -c {limit}; exec {OURS} \"$0\""));
+    let output = command.arg(program).current_dir(&folder).output().unwrap();
+    assert_eq!(output.status.signal(), Some(11), "{}", errors(&output));
+    let files = std::fs::read_dir(&folder).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    (folder, names)
+}
+
+#[test]
+fn a_fatal_signal_leaves_a_core_file() {
+    let program = compile("debugged_fault", "core", &["-g", "-static"]);
+    assert_eq!(cores("0", &program).1, Vec::<String>::new());
+    let (folder, names) = cores("unlimited", &program);
+    let [name] = &names[..] else { panic!("{names:?}") };
+    assert!(name.starts_with("qemu_debugged_fault-core_20"), "{name}");
+    assert_eq!(Path::new(name).extension().unwrap(), "core");
+    let mut gdb = Command::new("gdb-multiarch");
+    gdb.args(["-nx", "-batch", "-ex", "bt", "-ex", "p/x $a0", "-ex", "p $_siginfo.si_signo"]);
+    gdb.args(["-ex", "info auxv"]);
+    let said = text(&gdb.arg(&program).arg(folder.path().join(name)).output().unwrap());
+    for part in [
+        "Program terminated with signal SIGSEGV",
+        "deepest (place=",
+        "in middle (",
+        "in main (",
+        "$1 = 0x18",
+        "$2 = 11",
+        "AT_ENTRY",
+    ] {
+        assert!(said.contains(part), "no '{part}' in:\n{said}");
+    }
 }
 
 /// The kernel does not see the guest's list of robust mutexes; here it is walked all the same.

@@ -148,7 +148,11 @@ pub(crate) trait UserCpu: CpuState {
     fn leave_handler(&mut self, memory: &Flat) -> Result<Returned, Fault>;
     /// The values of [`Machine::registers`], in the guest's byte order; `None` for those that this CPU does not have.
     fn read_registers(&self) -> Vec<Option<Vec<u8>>>;
-    /// Changes one of them, by its index.
+    /// The general registers as core files have them.
+    fn core_registers(&self) -> Vec<u64>;
+    /// The state of the floating-point unit as core files have it.
+    fn core_float(&self) -> Vec<u8>;
+    /// Changes one of the registers for debuggers, by its index.
     fn write_register(&mut self, index: usize, value: &[u8]);
     /// The registers, for logs.
     fn describe(&self) -> String;

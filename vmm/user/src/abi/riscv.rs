@@ -372,6 +372,20 @@ impl UserCpu for Cpu {
         out
     }
 
+    fn core_registers(&self) -> Vec<u64> {
+        // The program counter is in the place of register 0.
+        (0..32).map(|n| if n == 0 { Cpu::pc(self) } else { self.x(n) }).collect()
+    }
+
+    fn core_float(&self) -> Vec<u8> {
+        let mut out = Writer::new(Width::W64);
+        for register in 0..32 {
+            out.u64(self.f(register));
+        }
+        out.uint(self.fcsr().into()).align(8);
+        out.finish()
+    }
+
     fn write_register(&mut self, index: usize, value: &[u8]) {
         let mut bytes = [0; 8];
         let len = value.len().min(8);

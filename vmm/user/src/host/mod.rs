@@ -7,4 +7,4 @@ pub(crate) mod process;
 pub(crate) mod signal;
 
 pub(crate) use call::{Word, call};
-pub(crate) use process::{exit_thread, fork};
+pub(crate) use process::{core_limit, exit_thread, fork, local_time};

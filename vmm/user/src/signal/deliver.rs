@@ -4,6 +4,7 @@ use cairn_gdbstub::Stop;
 
 use super::{Action, AltStack, DefaultAction, Info, SignalSet, default_action};
 use crate::abi::{Delivery, UserCpu};
+use crate::core_file::{self, leaves_core};
 use crate::debug::to_gdb;
 use crate::errno::Errno;
 use crate::host::call::{NEVER, Word, call};
@@ -50,14 +51,24 @@ impl Task {
             let pc = cpu.pc();
             let name = super::name(number);
             self.process.log.message(&format!("ended by {name} at {pc:#x}: {why}"));
-            self.die(number);
+            self.die(cpu, info);
         }
         self.unsettled = true;
         self.enter_handler_of(cpu, info);
     }
 
-    /// Ends the process by signal `number`; a debugger is told first.
-    fn die(&self, number: i32) -> ! {
+    /// Ends the process by a signal, with a core file if that is wanted; a debugger is told first.
+    fn die(&self, cpu: &dyn UserCpu, info: Info) -> ! {
+        let number = info.number();
+        if leaves_core(number) {
+            match core_file::write(self, cpu, info) {
+                Ok(None) => {}
+                Ok(Some(path)) => {
+                    self.process.log.message(&format!("the core file is '{}'", path.display()));
+                }
+                Err(error) => self.process.log.message(&format!("no core file: {error}")),
+            }
+        }
         self.process.debugger.last_words(Stop::Killed(to_gdb(number)));
         die(number)
     }
@@ -92,7 +103,7 @@ impl Task {
                         [std::process::id().cast_signed().into(), libc::SIGSTOP.into()],
                     );
                 }
-                DefaultAction::Terminate => self.die(number),
+                DefaultAction::Terminate => self.die(cpu, info),
             },
             _ => self.enter_handler(cpu, action, info),
         }
@@ -126,7 +137,7 @@ impl Task {
             let why = format!("no room for the frame of {}: {fault}", super::name(number));
             if number == libc::SIGSEGV {
                 self.process.log.message(&format!("ended by SIGSEGV: {why}"));
-                self.die(number);
+                self.die(cpu, info);
             }
             return self.raise(cpu, Info::of_fault(fault), &why);
         }

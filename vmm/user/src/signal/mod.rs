@@ -5,6 +5,8 @@ mod info;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::host::signal::{Disposition, set_disposition};
+
 pub(crate) use info::{INFO_SIZE, Info};
 
 /// Signals are numbered from 1 to this.
@@ -83,6 +85,19 @@ impl Actions {
     /// The table. It is whole at all times, so a panic elsewhere does no harm.
     pub(crate) fn lock(&self) -> MutexGuard<'_, [Action; LAST as usize]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets signals that are handled do what they do by default.
+    pub(crate) fn forget_handlers(&self) {
+        for (number, action) in (1..).zip(self.lock().iter_mut()) {
+            if action.handler > Action::IGNORE {
+                *action = Action::default();
+                // SIGSEGV and SIGBUS stay with us; others exist, as they were handled.
+                if !matches!(number, libc::SIGSEGV | libc::SIGBUS) {
+                    let _ = set_disposition(number, Disposition::Default);
+                }
+            }
+        }
     }
 
     /// The action of signal `number`, which exists.

@@ -58,7 +58,8 @@ const COMMON: &[(u16, &str)] = &[
     (269, "sendmmsg"), (274, "sched_setattr"), (275, "sched_getattr"), (276, "renameat2"), (278, "getrandom"),
     (279, "memfd_create"), (281, "execveat"), (283, "membarrier"), (284, "mlock2"),
     (285, "copy_file_range"), (286, "preadv2"), (287, "pwritev2"), (291, "statx"), (424, "pidfd_send_signal"),
-    (434, "pidfd_open"), (436, "close_range"), (437, "openat2"), (438, "pidfd_getfd"), (439, "faccessat2"),
+    (425, "io_uring_setup"), (426, "io_uring_enter"), (427, "io_uring_register"),
+    (434, "pidfd_open"), (435, "clone3"), (436, "close_range"), (437, "openat2"), (438, "pidfd_getfd"), (439, "faccessat2"),
     (441, "epoll_pwait2"), (452, "fchmodat2"),
 ];
 

@@ -3,6 +3,8 @@
 // The table has functions of one type.
 #![allow(clippy::unnecessary_wraps)]
 
+use std::io::Read;
+
 use cairn_gdbstub::Stop;
 use cairn_tcg::Access;
 
@@ -11,6 +13,7 @@ use crate::abi::{Width, layout};
 use crate::errno::Errno;
 use crate::host::call::{NEVER, call as host_call};
 use crate::host::{self, Word};
+use crate::mm::PAGE;
 use crate::process::{After, NewThread};
 use crate::signal::{Info, SignalSet};
 
@@ -47,8 +50,10 @@ const OPTIONAL: u64 = (libc::CLONE_SYSVSEM
     | libc::CLONE_PTRACE
     | libc::CLONE_UNTRACED
     | libc::CLONE_IO) as u64;
-/// A child that borrows the parent's memory gets a copy instead, which a correct program cannot tell.
+/// A child that borrows the parent's memory gets a copy instead, which a correct program cannot tell; the parent waits.
 const VFORK: u64 = (libc::CLONE_VFORK | libc::CLONE_VM) as u64;
+/// Signals that are handled have their default actions in the child (`CLONE_CLEAR_SIGHAND`).
+const CLEAR_HANDLERS: u64 = 1 << 32;
 /// The signal at the end of the child.
 const SIGNAL_MASK: u64 = 0xff;
 
@@ -63,22 +68,74 @@ pub(super) fn clone(call: &mut Call<'_>) -> Result<u64, Errno> {
     let stack = call.long(1);
     let store_tid = [parent_tid, child_tid];
     let new = NewThread { stack, tls, store_tid, clear_tid };
+    make(call, flags & !SIGNAL_MASK, flags & SIGNAL_MASK, new)
+}
+
+/// Bytes of the first `struct clone_args`, and of the one that is known here.
+const CLONE_ARGS: [u64; 2] = [64, 88];
+
+/// As [`clone`], with more room for flags: `clone3(arguments, size)`.
+pub(super) fn clone3(call: &mut Call<'_>) -> Result<u64, Errno> {
+    let size = call.long(1);
+    if size < CLONE_ARGS[0] {
+        return Err(Errno::EINVAL);
+    }
+    if size > PAGE {
+        return Err(Errno::E2BIG);
+    }
+    let bytes = call.read_vec(call.long(0), size as usize)?;
+    let known = bytes.len().min(CLONE_ARGS[1] as usize);
+    // What a later kernel has to be asked for.
+    if bytes[known..].iter().any(|byte| *byte != 0) {
+        return Err(Errno::E2BIG);
+    }
+    let mut fields = [0; 11];
+    for (field, bytes) in fields.iter_mut().zip(bytes.chunks_exact(8)) {
+        *field = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+    }
+    let [flags, _, child_tid, parent_tid, signal, stack, stack_size, tls, set_tid, _, _] = fields;
+    let has = |flag: i32| flags & u64::from(flag.cast_unsigned()) != 0;
+    if set_tid != 0 || flags & SIGNAL_MASK != 0 || (stack == 0) != (stack_size == 0) {
+        return Err(Errno::EINVAL);
+    }
+    let new = NewThread {
+        stack: stack.wrapping_add(stack_size),
+        tls: has(libc::CLONE_SETTLS).then_some(tls),
+        store_tid: [
+            has(libc::CLONE_PARENT_SETTID).then_some(parent_tid),
+            has(libc::CLONE_CHILD_SETTID).then_some(child_tid),
+        ],
+        clear_tid: if has(libc::CLONE_CHILD_CLEARTID) { child_tid } else { 0 },
+    };
+    make(call, flags, signal, new)
+}
+
+/// Makes a thread, or a process at whose end `signal` is sent.
+fn make(call: &mut Call<'_>, flags: u64, signal: u64, new: NewThread) -> Result<u64, Errno> {
+    let has = |flag: i32| flags & flag as u64 != 0;
     if has(libc::CLONE_THREAD) {
-        if flags & !(THREAD | OPTIONAL | SIGNAL_MASK) != 0 || flags & THREAD != THREAD {
+        if flags & !(THREAD | OPTIONAL) != 0 || flags & THREAD != THREAD {
             return Err(Errno::EINVAL);
         }
         call.task.after = After::Thread(new);
         return Ok(0);
     }
-    let rest = if has(libc::CLONE_VFORK) { flags & !VFORK } else { flags };
-    let signal = rest & SIGNAL_MASK;
-    if rest & !(OPTIONAL | SIGNAL_MASK) != 0 || signal != libc::SIGCHLD as u64 {
+    let waits = has(libc::CLONE_VFORK);
+    let rest = if waits { flags & !VFORK } else { flags };
+    if rest & !(OPTIONAL | CLEAR_HANDLERS) != 0 || signal != libc::SIGCHLD as u64 {
         return Err(Errno::EINVAL);
     }
-    fork(call, new)
+    let child = fork(call, new, waits)?;
+    if child == 0 && rest & CLEAR_HANDLERS != 0 {
+        call.task.process.actions.forget_handlers();
+    }
+    Ok(child)
 }
 
-fn fork(call: &mut Call<'_>, new: NewThread) -> Result<u64, Errno> {
+/// Makes a copy of the process; with `waits`, returns when that has ended or executed another program.
+fn fork(call: &mut Call<'_>, new: NewThread, waits: bool) -> Result<u64, Errno> {
+    // The child holds the second end as long as it lives, or until it executes something.
+    let ends = if waits { Some(host::process::pipe()?) } else { None };
     // A signal that came to the child before it knows that it is one would be the parent's.
     host::signal::set_mask(SignalSet::ALL);
     call.task.unsettled = true;
@@ -94,7 +151,15 @@ fn fork(call: &mut Call<'_>, new: NewThread) -> Result<u64, Errno> {
         if let Some(address) = new.store_tid[0] {
             let _ = call.write(address, &child.to_le_bytes());
         }
+        if let Some((mut first, second)) = ends {
+            drop(second);
+            // Nothing is ever written. Signals are blocked.
+            let _ = first.read(&mut [0]);
+        }
         return Ok(child.into());
+    }
+    if let Some((_, second)) = ends {
+        std::mem::forget(second);
     }
     process.threads.store(1, std::sync::atomic::Ordering::SeqCst);
     process.space.memory.code().forked();

@@ -66,3 +66,9 @@ pub(super) fn riscv_hwprobe(call: &mut Call<'_>) -> Result<u64, Errno> {
     }
     Ok(0)
 }
+
+/// What this emulator does not do, by the names that programs know: the kernel would touch guest memory behind the
+/// translator's back.
+pub(super) fn refused(_call: &mut Call<'_>) -> Result<u64, Errno> {
+    Err(Errno::ENOSYS)
+}

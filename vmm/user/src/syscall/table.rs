@@ -158,6 +158,7 @@ static TABLE: &[Syscall] = &[
 
     // Processes and threads
     own("clone", process::clone, &[CLONE, Pointer, Pointer, Pointer, Pointer]),
+    own("clone3", process::clone3, &[Pointer, Size]),
     own("execve", exec::execve, &[Path, Pointer, Pointer]),
     own("execveat", exec::execveat, &[DirFd, Path, Pointer, Pointer, AT]),
     own("exit", process::exit, &[Int]),
@@ -172,6 +173,9 @@ static TABLE: &[Syscall] = &[
     own("getrusage", process::getrusage, &[Int, Pointer]),
     host("getsid", libc::SYS_getsid, &[Int]),
     host("gettid", libc::SYS_gettid, &[]),
+    own("io_uring_enter", system::refused, &[Fd, Uint, Uint, Hex, Pointer, Size]),
+    own("io_uring_register", system::refused, &[Fd, Uint, Pointer, Uint]),
+    own("io_uring_setup", system::refused, &[Uint, Pointer]),
     host("ioprio_get", libc::SYS_ioprio_get, &[Int, Int]),
     host("ioprio_set", libc::SYS_ioprio_set, &[Int, Int, Int]),
     host("membarrier", libc::SYS_membarrier, &[Int, Hex, Int]),
