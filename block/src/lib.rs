@@ -3,6 +3,7 @@
 //! Programs open a [`graph::Node`] by name or options and use it through a [`graph::Backend`];
 //! each node is one instance of a [`driver::Driver`]. I/O runs on [`engine`] threads.
 
+pub mod authz;
 pub mod buf;
 pub mod crypto;
 pub mod dirty_bitmap;

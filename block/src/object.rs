@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::filters::throttle;
 use crate::graph::Graph;
 use crate::options::{Dict, OptionDesc, expand};
-use crate::{secret, tls};
+use crate::{authz, secret, tls};
 
 /// A type of object.
 pub struct ObjectType {
@@ -22,6 +22,9 @@ pub struct ObjectType {
 
 /// The types of objects, in alphabetical order.
 pub static OBJECTS: &[ObjectType] = &[
+    ObjectType { name: "authz-list", options: authz::ListOptions::TABLE, ..AUTHZ },
+    ObjectType { name: "authz-list-file", options: authz::FileOptions::TABLE, ..AUTHZ },
+    ObjectType { name: "authz-simple", options: authz::SimpleOptions::TABLE, ..AUTHZ },
     ObjectType { name: "secret", options: secret::SecretOptions::TABLE, ..SECRET },
     ObjectType { name: "secret_keyring", options: secret::KeyringOptions::TABLE, ..SECRET },
     ObjectType {
@@ -36,6 +39,8 @@ pub static OBJECTS: &[ObjectType] = &[
     ObjectType { name: "tls-creds-psk", options: tls::PskOptions::TABLE, ..TLS },
     ObjectType { name: "tls-creds-x509", options: tls::X509Options::TABLE, ..TLS },
 ];
+
+const AUTHZ: ObjectType = ObjectType { create: authz::create, ..SECRET };
 
 const SECRET: ObjectType = ObjectType {
     name: "",

@@ -71,7 +71,12 @@ impl Negotiation {
         Ok(Negotiation { stream })
     }
 
-    /// Gives the stream up, at the end of the handshake.
+    /// Goes on over `stream`, under which there is TLS now.
+    pub(crate) fn resume(stream: BoxStream) -> Negotiation {
+        Negotiation { stream }
+    }
+
+    /// Gives the stream up, at the end of the handshake or for TLS.
     pub(crate) fn into_stream(self) -> BoxStream {
         self.stream
     }

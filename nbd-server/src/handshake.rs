@@ -8,6 +8,8 @@
 use std::io;
 use std::sync::Arc;
 
+use cairn_block::authz::Authorizer;
+use cairn_block::tls::TlsCreds;
 use cairn_nbd_wire::{
     ClientFlags, ExportFlags, ExportNameReply, Greeting, HandshakeFlags, HeaderStyle, InfoItem,
     InfoRequest, InfoType, MAX_OPTION, MAX_PAYLOAD, MetaQuery, MetaRequest, OptionCode,
@@ -18,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::export::{Export, Exports};
 use crate::notices::Notices;
 use crate::session::Session;
-use crate::stream::{Authorizer, BoxStream, Secured, TlsAcceptor};
+use crate::stream::BoxStream;
 
 /// Options that a client may send before it has to begin transmission.
 const MAX_OPTIONS: usize = 1024;
@@ -30,9 +32,9 @@ const SKIPPED: usize = 16 << 10;
 pub(crate) struct Terms {
     pub(crate) exports: Arc<Exports>,
     /// TLS is required if this is there.
-    pub(crate) tls: Option<Arc<dyn TlsAcceptor>>,
+    pub(crate) tls: Option<Arc<TlsCreds>>,
     /// Who may use the server, judged by the name that TLS has established.
-    pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
+    pub(crate) authorizer: Option<Arc<Authorizer>>,
     pub(crate) notices: Notices,
 }
 
@@ -378,7 +380,7 @@ impl Handshake<'_> {
 
     async fn start_tls(&mut self) -> io::Result<Next> {
         let option = OptionCode::STARTTLS;
-        let Some(acceptor) = self.terms.tls.clone() else {
+        let Some(creds) = self.terms.tls.clone() else {
             let text = "TLS is not configured";
             return self.refuse(option, ReplyCode::ERR_POLICY, text).await;
         };
@@ -387,10 +389,12 @@ impl Handshake<'_> {
             return self.refuse(option, ReplyCode::ERR_INVALID, text).await;
         }
         self.reply(option, &[OptionReply::Ack]).await?;
-        // Options are read byte by byte, so that nothing sent in the clear can pass for encrypted.
+        // Options are read to their last byte and no further, so that nothing sent in the clear can pass
+        // for encrypted (CVE-2021-3716).
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
-        let Secured { stream, peer } = acceptor.accept(stream).await?;
-        self.stream = stream;
+        let stream = creds.accept(stream).await.map_err(|error| invalid(error.to_string()))?;
+        let peer = stream.peer_name().map(str::to_owned);
+        self.stream = Box::new(stream);
         self.is_secure = true;
         self.agreed = Agreed::default();
         if let Some(authorizer) = &self.terms.authorizer {

@@ -22,4 +22,4 @@ pub use export::{Export, ExportOptions, Exports};
 pub use listen::{Address, Listener};
 pub use notices::Notices;
 pub use server::{Server, ServerOptions};
-pub use stream::{Authorizer, BoxStream, Secured, Securing, Stream, TlsAcceptor};
+pub use stream::{BoxStream, Stream};

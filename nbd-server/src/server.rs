@@ -10,7 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_block::authz::Authorizer;
 use cairn_block::engine::{EngineConfig, IoThread, spawn_local};
+use cairn_block::tls::TlsCreds;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
@@ -21,7 +23,7 @@ use crate::export::Exports;
 use crate::handshake::{Terms, handshake};
 use crate::listen::{Accepted, Acceptor, Listener};
 use crate::notices::Notices;
-use crate::stream::{Authorizer, BoxStream, TlsAcceptor};
+use crate::stream::BoxStream;
 use crate::transmission::transmit;
 
 /// Handshakes at a time.
@@ -41,9 +43,9 @@ pub struct ServerOptions {
     /// Goes on when the last client has left.
     pub persistent: bool,
     /// TLS is required if this is there.
-    pub tls: Option<Arc<dyn TlsAcceptor>>,
+    pub tls: Option<Arc<TlsCreds>>,
     /// Who may use the server; needs TLS.
-    pub authorizer: Option<Arc<dyn Authorizer>>,
+    pub authorizer: Option<Arc<Authorizer>>,
     /// I/O threads that serve clients; 0 for as many as there are processors.
     pub threads: usize,
     /// Who wants to hear of failures.

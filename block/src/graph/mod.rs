@@ -34,6 +34,7 @@ pub use perms::default_child_perms;
 pub use policy::{Bounds, Place, Policy, References, Rule, data_bytes, stored_length};
 pub use status::{ChainExtent, backing_of, content_above, skip_filters, status_above};
 
+use crate::authz::Authorizers;
 use crate::error::{Error, Result};
 use crate::filters::throttle::ThrottleGroups;
 use crate::options::Dict;
@@ -52,6 +53,7 @@ pub struct Graph {
     notices: Arc<Notices>,
     secrets: Secrets,
     tls_credentials: TlsCredentials,
+    authorizers: Authorizers,
     policy: Policy,
 }
 
@@ -101,6 +103,11 @@ impl Graph {
     /// The TLS credentials that options of nodes may refer to.
     pub fn tls_credentials(&self) -> &TlsCredentials {
         &self.tls_credentials
+    }
+
+    /// The authorizers that servers may refer to.
+    pub fn authorizers(&self) -> &Authorizers {
+        &self.authorizers
     }
 
     /// Where to tell of what users should know.

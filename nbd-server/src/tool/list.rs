@@ -4,9 +4,11 @@
 use std::fmt::Write as _;
 
 use cairn_block::engine::{EngineConfig, VsockAddress, sys};
+use cairn_block::graph::Policy;
 use cairn_img::cli::args::print;
+use cairn_img::cli::objects;
 use cairn_img::runtime;
-use cairn_nbd_wire::ExportFlags;
+use cairn_nbd_wire::{ExportFlags, OptionRequest};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::plan::ListPlan;
@@ -38,8 +40,22 @@ pub(super) fn list(plan: &ListPlan) -> Result<()> {
 }
 
 async fn ask(plan: &ListPlan) -> Result<Listing> {
+    let graph = runtime::graph(Policy::default());
+    objects::create(&graph, &plan.objects)?;
     let stream = connect(&plan.address).await?;
-    Negotiation::begin(stream).await?.list().await
+    let mut negotiation = Negotiation::begin(stream).await?;
+    if let Some(id) = &plan.tls {
+        let creds = graph.tls_credentials().find(id)?;
+        negotiation.ask(&OptionRequest::StartTls).await?;
+        let host = match &plan.address {
+            Address::Tcp { host, .. } => Some(host.as_str()),
+            Address::Unix(_) | Address::Vsock(_) => None,
+        };
+        let host = plan.hostname.as_deref().or(host);
+        let stream = creds.connect(negotiation.into_stream(), host).await?;
+        negotiation = Negotiation::resume(Box::new(stream));
+    }
+    negotiation.list().await
 }
 
 async fn connect(address: &Address) -> Result<BoxStream> {

@@ -34,6 +34,9 @@ pub(super) enum Plan {
 /// Which server is to be asked for its exports.
 pub(super) struct ListPlan {
     pub(super) address: Address,
+    pub(super) tls: Option<String>,
+    pub(super) hostname: Option<String>,
+    pub(super) objects: Vec<String>,
 }
 
 /// Where clients come from.
@@ -57,6 +60,7 @@ pub(super) struct ServePlan {
     pub(super) persistent: bool,
     pub(super) handshake_limit: Option<Duration>,
     pub(super) tls: Option<String>,
+    pub(super) authorizer: Option<String>,
     pub(super) objects: Vec<String>,
     pub(super) policy: Policy,
     /// Device of the kernel to attach.
@@ -82,9 +86,6 @@ impl Plan {
             let [device] = <[String; 1]>::try_from(cli.files)
                 .map_err(|_| usage("--disconnect needs the device, and nothing else"))?;
             return Ok(Plan::Disconnect { device });
-        }
-        if cli.tls_creds.is_some() {
-            return Err(usage("--tls-creds: TLS is not available in this version"));
         }
         if cli.tls_creds.is_none() && (cli.tls_authz.is_some() || cli.tls_hostname.is_some()) {
             return Err(usage("--tls-authz and --tls-hostname need --tls-creds"));
@@ -158,7 +159,7 @@ fn list(program: Program, cli: Cli) -> Result<ListPlan> {
     if let Address::Vsock(VsockAddress { cid: VsockAddress::ANY, .. }) = address {
         return Err(usage("--list needs the vsock CID of the server, as in --vsock 2:10809"));
     }
-    Ok(ListPlan { address })
+    Ok(ListPlan { address, tls: cli.tls_creds, hostname: cli.tls_hostname, objects: cli.objects })
 }
 
 /// The host to ask when none is named.
@@ -229,6 +230,7 @@ fn serve(program: Program, cli: Cli) -> Result<Plan> {
         device,
         policy: cli.policy.policy()?,
         tls: cli.tls_creds,
+        authorizer: cli.tls_authz,
         objects: cli.objects,
         pid_file: cli.pid_file,
         selinux_label: cli.selinux_label,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cairn_block::engine::EngineConfig;
 use cairn_block::graph::{Graph, Node, NodeFlags, OpenOptions};
 use cairn_block::options::Dict;
+use cairn_block::tls::Endpoint;
 use cairn_img::cli::{Program, objects};
 use cairn_img::runtime::{self, Ending};
 use tempfile::TempPath;
@@ -29,6 +30,11 @@ async fn serve_here(program: Program, mut plan: ServePlan) -> Result<()> {
     let graph = runtime::graph(plan.policy.clone());
     objects::create(&graph, &plan.objects)?;
     let notices = notices(program, plan.verbose);
+    let tls = plan.tls.as_deref().map(|id| graph.tls_credentials().find(id)).transpose()?;
+    if let Some(creds) = &tls {
+        creds.check_endpoint(Endpoint::Server)?;
+    }
+    let authorizer = plan.authorizer.as_deref().map(|id| graph.authorizers().find(id));
     let mut ending = Ending::new().map_err(Error::system("watch for signals"))?;
     let listener = listen(&plan, program)?;
     let (node, scratch) = open(&graph, &mut plan).await?;
@@ -39,6 +45,8 @@ async fn serve_here(program: Program, mut plan: ServePlan) -> Result<()> {
         max_clients: plan.max_clients,
         handshake_limit: plan.handshake_limit,
         persistent: plan.persistent,
+        tls,
+        authorizer: authorizer.transpose()?,
         notices,
         ..ServerOptions::default()
     };
