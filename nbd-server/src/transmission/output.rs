@@ -23,6 +23,8 @@ use crate::stream::BoxStream;
 const MAX_SLICES: usize = 128;
 /// Pieces that wait when no more requests are taken.
 const MAX_SEGMENTS: usize = 512;
+/// Most data of a TLS record, in bytes (RFC 8446, section 5.1).
+const RECORD: usize = 16 << 10;
 /// Longest piece that is stored in place, in bytes: an extended header and a hole behind it.
 const SHORT_LEN: usize = ChunkHeader::EXTENDED_LEN + Hole::LEN;
 
@@ -56,7 +58,9 @@ pub(super) struct Output {
     queue: RefCell<VecDeque<Segment>>,
     /// Bytes of the first piece that were sent.
     sent: Cell<usize>,
-    /// Where headers are put together.
+    /// Nothing is left in the stream's own buffers.
+    is_flushed: Cell<bool>,
+    /// Where headers, and pieces of records, are put together.
     scratch: RefCell<Vec<u8>>,
     /// A reply was begun that cannot be completed.
     is_broken: Cell<bool>,
@@ -68,13 +72,15 @@ impl Output {
             style,
             queue: RefCell::default(),
             sent: Cell::new(0),
+            is_flushed: Cell::new(true),
             scratch: RefCell::default(),
             is_broken: Cell::new(false),
         }
     }
 
+    /// Whether everything was sent.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.borrow().is_empty()
+        self.queue.borrow().is_empty() && self.is_flushed.get()
     }
 
     /// Whether the client is so far behind that no more requests are to be taken.
@@ -231,7 +237,7 @@ impl Output {
                 count += 1;
             }
             let slices = slices.get(..count).unwrap_or_default();
-            let sent = match Pin::new(&mut *stream).poll_write_vectored(cx, slices) {
+            let sent = match self.poll_write(cx, stream, slices) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(sent)) => sent,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -239,9 +245,47 @@ impl Output {
                 Poll::Pending => return Poll::Pending,
             };
             any = true;
+            self.is_flushed.set(false);
             self.advance(&mut queue, sent);
         }
+        // TLS may have kept something back.
+        if !self.is_flushed.get() {
+            match Pin::new(&mut *stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.is_flushed.set(true),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if any => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
         Poll::Ready(Ok(any))
+    }
+
+    /// Writes the beginning of `slices`. For streams that take one piece at a time, small ones are put
+    /// together: each write would become a record of its own.
+    fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        stream: &mut BoxStream,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut *stream);
+        if stream.is_write_vectored() {
+            return stream.poll_write_vectored(cx, slices);
+        }
+        let first = slices.first().map_or(&[][..], |slice| slice);
+        if first.len() >= RECORD {
+            return stream.poll_write(cx, first);
+        }
+        let mut scratch = self.scratch.borrow_mut();
+        scratch.clear();
+        for slice in slices {
+            let room = RECORD - scratch.len();
+            scratch.extend_from_slice(slice.get(..room).unwrap_or(slice));
+            if scratch.len() == RECORD {
+                break;
+            }
+        }
+        stream.poll_write(cx, &scratch)
     }
 
     /// Takes notice of `sent` more bytes that are gone.

@@ -5,3 +5,4 @@ mod data;
 mod lifecycle;
 mod listings;
 mod server;
+mod tls;
