@@ -1,7 +1,8 @@
 //! `cargo xtask bench user`: programs of another architecture beside the reference's user-mode tool.
 //!
 //! The kernels are compiled for RISC-V and for the host. Both emulators run them alternately, each pair in the other order
-//! than the last; a kernel counts by its own processor time, and by the median of the pairs.
+//! than the last, ours once more without regions; a kernel counts by its own processor time, which is that of the compiler of
+//! regions, too, and by the median of the pairs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ const SHORT_RUNS: u32 = 5;
 
 struct Options {
     pairs: usize,
+    /// How much longer the kernels run.
+    scale: u32,
     ours: Option<PathBuf>,
     /// Where Debian's python3 for RISC-V is unpacked.
     sysroot: Option<PathBuf>,
@@ -46,24 +49,25 @@ pub(super) fn run(args: &[String]) -> Result<()> {
         shell::show(command.args(["-O2", "-static", "-o"]).arg(output).arg(&source))?;
     }
 
-    let natively = kernels(&native, None)?;
-    let mut pairs: Vec<[Times; 2]> = Vec::new();
+    let natively = kernels(&native, &[], None, options.scale)?;
+    let mut pairs: Vec<[Times; 3]> = Vec::new();
     for pair in 0..options.pairs {
-        let run = |stock: bool| {
-            let emulator = if stock { Path::new(REFERENCE) } else { &ours };
-            kernels(emulator, Some(&guest))
+        let run = |emulator: &Path, arguments: &[&str]| {
+            kernels(emulator, arguments, Some(&guest), options.scale)
         };
+        let stock = || run(Path::new(REFERENCE), &[]);
+        let units = run(&ours, &["-accel", "tcg,jit=t1"])?;
         pairs.push(if pair % 2 == 0 {
-            let stock = run(true)?;
-            [stock, run(false)?]
+            let stock = stock()?;
+            [stock, run(&ours, &[])?, units]
         } else {
-            let ours = run(false)?;
-            [run(true)?, ours]
+            let ours = run(&ours, &[])?;
+            [stock()?, ours, units]
         });
     }
     println!(
-        "{:<12} {:>10} {:>10} {:>10} {:>8}",
-        "kernel", "native ms", "stock ms", "ours ms", "ratio"
+        "{:<12} {:>10} {:>10} {:>10} {:>10} {:>8}",
+        "kernel", "native ms", "stock ms", "units ms", "ours ms", "ratio"
     );
     let mut product = 0.0;
     for (name, (native, sum)) in &natively {
@@ -75,13 +79,14 @@ pub(super) fn run(args: &[String]) -> Result<()> {
             return Err(Error::Wrong(format!("the checksum of {name} is not {sum} everywhere")));
         }
         let ratios = pairs.iter().map(|pair| pair[0][name].0 / pair[1][name].0).collect();
-        let (stock, ours, ratio) = (median(column(0)), median(column(1)), median(ratios));
+        let [stock, ours, units] = [0, 1, 2].map(|tool| median(column(tool)));
+        let ratio = median(ratios);
         product += ratio.ln();
-        println!("{name:<12} {native:>10.1} {stock:>10.1} {ours:>10.1} {ratio:>8.2}");
+        println!("{name:<12} {native:>10.1} {stock:>10.1} {units:>10.1} {ours:>10.1} {ratio:>8.2}");
     }
     #[allow(clippy::cast_precision_loss)]
     let count = natively.len() as f64;
-    println!("{:<12} {:>42.2}", "geomean", (product / count).exp());
+    println!("{:<12} {:>53.2}", "geomean", (product / count).exp());
     if let Some(sysroot) = options.sysroot {
         let python = sysroot.join("usr/bin/python3");
         let mut ratios = Vec::new();
@@ -97,15 +102,15 @@ pub(super) fn run(args: &[String]) -> Result<()> {
             };
             ratios.push(time(Path::new(REFERENCE))? / time(&ours)?);
         }
-        println!("{:<12} {:>42.2}", "python3", median(ratios));
+        println!("{:<12} {:>53.2}", "python3", median(ratios));
     }
     Ok(())
 }
 
 /// Runs all kernels, natively or under an emulator.
-fn kernels(program: &Path, guest: Option<&Path>) -> Result<Times> {
+fn kernels(program: &Path, arguments: &[&str], guest: Option<&Path>, scale: u32) -> Result<Times> {
     let mut command = Command::new(program);
-    command.args(guest);
+    command.args(arguments).args(guest).arg(scale.to_string());
     let text = shell::read(&mut command)?;
     let mut times = Times::new();
     for line in text.lines() {
@@ -124,9 +129,9 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// `[--pairs N] [--ours FILE] [--sysroot DIR]`
+/// `[--pairs N] [--scale N] [--ours FILE] [--sysroot DIR]`
 fn parse(args: &[String]) -> Result<Options> {
-    let mut options = Options { pairs: 5, ours: None, sysroot: None };
+    let mut options = Options { pairs: 5, scale: 1, ours: None, sysroot: None };
     let mut words = args.iter();
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| Error::Usage(format!("{word} needs a value")))?;
@@ -134,6 +139,11 @@ fn parse(args: &[String]) -> Result<Options> {
             "--pairs" => {
                 options.pairs = value.parse().ok().filter(|pairs| *pairs > 0).ok_or_else(|| {
                     Error::Usage(format!("--pairs takes a number, not '{value}'"))
+                })?;
+            }
+            "--scale" => {
+                options.scale = value.parse().ok().filter(|scale| *scale > 0).ok_or_else(|| {
+                    Error::Usage(format!("--scale takes a number, not '{value}'"))
                 })?;
             }
             "--ours" => options.ours = Some(value.into()),

@@ -177,8 +177,8 @@ impl Flat {
 
     /// Moves the pages at `start`, which are of one mapping, to `target`, and lets them grow to `new_len` bytes.
     ///
-    /// New pages are zeros if the mapping is private; if it is `shared`, they are what is behind it. The ranges
-    /// do not overlap. At no time is a part of the reservation given up.
+    /// New pages are what is behind the mapping. The ranges do not overlap. At no time is a part of the reservation given
+    /// up.
     pub fn relocate(
         &self,
         start: u64,
@@ -188,41 +188,35 @@ impl Flat {
         protection: Protection,
         shared: bool,
     ) -> Result<(), MapError> {
-        let from = self.range(start, len)?;
-        let to = self.range(target, new_len)?;
+        let from = self.range(start, len)?.as_ptr();
+        let to = self.range(target, new_len)?.as_ptr();
         let invalid = MapError::Range { start: target, len: new_len, size: self.size };
         if new_len < len || (start < target + new_len && target < start + len) {
             return Err(invalid);
         }
-        if !shared && new_len > len {
-            let backing = Backing::Anonymous { shared: false };
-            self.map(target + len, new_len - len, protection, backing)?;
-        }
         let _guard = self.lock();
         self.set_flags(start, len, None);
-        self.set_flags(target, if shared { new_len } else { len }, None);
-        // Pages of a shared mapping are mapped once more: an old length of zero asks for that (mremap(2)). Others
-        // move and leave an empty mapping behind.
-        let (old, new, flag) =
-            if shared { (0, new_len, 0) } else { (len, len, libc::MREMAP_DONTUNMAP) };
-        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | flag;
+        self.set_flags(target, new_len, None);
+        let (len_here, new_len_here) = (len as usize, new_len as usize);
         // SAFETY: both ranges lie in the reservation, which is ours to map over (flat, fact 1); no page of them is
-        // in use, as their flags are clear (fact 2).
+        // in use, as their flags are clear (fact 2). What the host puts elsewhere is moved on or back.
         let moved = unsafe {
-            libc::mremap(
-                from.as_ptr().cast(),
-                old as usize,
-                new as usize,
-                flags,
-                to.as_ptr().cast::<libc::c_void>(),
-            )
+            if shared {
+                // Pages of a shared mapping are mapped once more: an old length of zero asks for that (mremap(2)).
+                remap(from, 0, new_len_here, 0, Some(to)).map(|_| ())
+            } else if new_len == len {
+                remap(from, len_here, len_here, libc::MREMAP_DONTUNMAP, Some(to)).map(|_| ())
+            } else {
+                grow(from, len_here, new_len_here, to)
+            }
         };
-        if moved == libc::MAP_FAILED {
-            let error = io::Error::last_os_error();
+        if let Err(error) = moved {
             self.set_flags(start, len, Some(protection));
             return Err(error.into());
         }
-        reserve_at(from, len)?;
+        if let Some(place) = NonNull::new(from) {
+            reserve_at(place, len)?;
+        }
         self.set_flags(target, new_len, Some(protection));
         Ok(())
     }
@@ -305,6 +299,51 @@ fn new_mapping(
         return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
     }
     NonNull::new(place.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse).into())
+}
+
+/// Moves a mapping, to a place that is given or to one that the host chooses.
+///
+/// # Safety
+///
+/// Nothing uses the pages at `from` and `to` but the caller.
+unsafe fn remap(
+    from: *mut u8,
+    len: usize,
+    new_len: usize,
+    flags: libc::c_int,
+    to: Option<*mut u8>,
+) -> io::Result<*mut u8> {
+    let fixed = if to.is_some() { libc::MREMAP_FIXED } else { 0 };
+    let flags = libc::MREMAP_MAYMOVE | fixed | flags;
+    let target = to.unwrap_or(std::ptr::null_mut()).cast::<libc::c_void>();
+    // SAFETY: the caller's promise.
+    let moved = unsafe { libc::mremap(from.cast(), len, new_len, flags, target) };
+    if moved == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(moved.cast()) }
+}
+
+/// Moves a private mapping and lets it grow, which the host does only where there is room: elsewhere, and not in the
+/// reservation. What cannot be grown is where it was.
+///
+/// # Safety
+///
+/// As for [`remap`].
+unsafe fn grow(from: *mut u8, len: usize, new_len: usize, to: *mut u8) -> io::Result<()> {
+    // SAFETY: the caller's promise; nobody knows of the places in between.
+    unsafe {
+        let away = remap(from, len, len, libc::MREMAP_DONTUNMAP, None)?;
+        let grown = remap(away, len, new_len, 0, None);
+        let moved = match grown {
+            Ok(grown) => {
+                remap(grown, new_len, new_len, 0, Some(to)).map_err(|error| (grown, error))
+            }
+            Err(error) => Err((away, error)),
+        };
+        moved.map(|_| ()).map_err(|(place, error)| {
+            // The empty mapping that was left there makes room, so this does not fail for want of it.
+            let _ = remap(place, len, len, 0, Some(from));
+            error
+        })
+    }
 }
 
 /// Puts the reservation back over a part of it.

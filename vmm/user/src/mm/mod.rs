@@ -222,10 +222,6 @@ impl AddressSpace {
             self.map_at(&mut state, old.end, request)?;
             return Ok(start);
         }
-        if new_len > old_len && !vma.shared && matches!(vma.content, Content::File { .. }) {
-            // The file is not open here any more, and the host grows no private mapping while it copies it.
-            return Err(Errno::ENOMEM);
-        }
         let place = to.ok_or(Errno::ENOMEM)?;
         let target = self.place(&state, place, new_len)?;
         if target < old.end && start < target + new_len {

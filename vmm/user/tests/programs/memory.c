@@ -127,6 +127,20 @@ int main(void)
         itself += (unsigned long)main >= from && (unsigned long)main < to && strstr(line, "r-xp");
     }
     printf("maps %d %d\n", stack, itself);
+    /* A private mapping of a file grows, keeps its changes, and shows the file behind them. */
+    FILE *behind = tmpfile();
+    for (int page = 0; page < 4; page++)
+        for (int at = 0; at < 0x1000; at++)
+            fputc('a' + page, behind);
+    fflush(behind);
+    char *grown = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_PRIVATE, fileno(behind), 0);
+    grown[5] = 'z';
+    char *next = mmap(grown + 0x1000, 0x1000, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    grown = mremap(grown, 0x1000, 0x3000, MREMAP_MAYMOVE);
+    printf("grown %c %c %c %c\n", grown[4], grown[5], grown[0x1000], grown[0x2fff]);
+    grown[0x2000] = 'y';
+    grown = mremap(grown, 0x3000, 0x4000, MREMAP_MAYMOVE);
+    printf("again %c %c %c %d\n", grown[5], grown[0x2000], grown[0x3000], next != MAP_FAILED);
     char *volatile null = NULL;
     printf("null %d\n", try_read(null));
     return 0;
