@@ -23,6 +23,17 @@ macro_rules! patterns {
     };
 }
 
+/// As [`patterns`], for three formats at once: single, double, half. The type is the last that the function is told.
+macro_rules! float_patterns {
+    ($([$s:ident $d:ident $h:ident] $args:ident $target:ident($($extra:expr),*))*) => {
+        patterns! {
+            F { $($s $args $target($($extra,)* Ty::F32))* }
+            D { $($d $args $target($($extra,)* Ty::F64))* }
+            ZFH { $($h $args $target($($extra,)* Ty::F16))* }
+        }
+    };
+}
+
 /// The base is always there.
 impl Extensions {
     const BASE: Extensions = Extensions::empty();
@@ -88,6 +99,39 @@ impl Decode for Lifter<'_, '_> {
 
     fn wrs_sto(&mut self) -> bool {
         self.wait_on_reservation()
+    }
+
+    float_patterns! {
+        [flw fld flh] ArgsI float_load()
+        [fsw fsd fsh] ArgsS float_store()
+        [fmadd_s fmadd_d fmadd_h] ArgsFr4 fused(Negate::empty())
+        [fmsub_s fmsub_d fmsub_h] ArgsFr4 fused(Negate::ADDEND)
+        [fnmsub_s fnmsub_d fnmsub_h] ArgsFr4 fused(Negate::PRODUCT)
+        [fnmadd_s fnmadd_d fnmadd_h] ArgsFr4 fused(Negate::PRODUCT.union(Negate::ADDEND))
+        [fadd_s fadd_d fadd_h] ArgsFr arithmetic(Op::FAdd)
+        [fsub_s fsub_d fsub_h] ArgsFr arithmetic(Op::FSub)
+        [fmul_s fmul_d fmul_h] ArgsFr arithmetic(Op::FMul)
+        [fdiv_s fdiv_d fdiv_h] ArgsFr arithmetic(Op::FDiv)
+        [fsqrt_s fsqrt_d fsqrt_h] ArgsFr2 square_root()
+        [fsgnj_s fsgnj_d fsgnj_h] ArgsR sign(Sign::Copy)
+        [fsgnjn_s fsgnjn_d fsgnjn_h] ArgsR sign(Sign::CopyNegated)
+        [fsgnjx_s fsgnjx_d fsgnjx_h] ArgsR sign(Sign::Xor)
+        [fmin_s fmin_d fmin_h] ArgsR extremum(Op::FMin)
+        [fmax_s fmax_d fmax_h] ArgsR extremum(Op::FMax)
+        [fle_s fle_d fle_h] ArgsR compare(Op::FSetLe)
+        [flt_s flt_d flt_h] ArgsR compare(Op::FSetLt)
+        [feq_s feq_d feq_h] ArgsR compare(Op::FSetEq)
+        [fclass_s fclass_d fclass_h] ArgsR2 classify()
+        [fmv_x_w fmv_x_d fmv_x_h] ArgsR2 move_to_x()
+        [fmv_w_x fmv_d_x fmv_h_x] ArgsR2 move_from_x()
+        [fcvt_w_s fcvt_w_d fcvt_w_h] ArgsFr2 convert_to_integer(IntKind::I32)
+        [fcvt_wu_s fcvt_wu_d fcvt_wu_h] ArgsFr2 convert_to_integer(IntKind::U32)
+        [fcvt_l_s fcvt_l_d fcvt_l_h] ArgsFr2 convert_to_integer(IntKind::I64)
+        [fcvt_lu_s fcvt_lu_d fcvt_lu_h] ArgsFr2 convert_to_integer(IntKind::U64)
+        [fcvt_s_w fcvt_d_w fcvt_h_w] ArgsFr2 convert_from_integer(IntKind::I32)
+        [fcvt_s_wu fcvt_d_wu fcvt_h_wu] ArgsFr2 convert_from_integer(IntKind::U32)
+        [fcvt_s_l fcvt_d_l fcvt_h_l] ArgsFr2 convert_from_integer(IntKind::I64)
+        [fcvt_s_lu fcvt_d_lu fcvt_h_lu] ArgsFr2 convert_from_integer(IntKind::U64)
     }
 
     patterns! {
@@ -194,103 +238,11 @@ impl Decode for Lifter<'_, '_> {
             amocas_d ArgsAmo compare_and_swap(Size::B8)
             amocas_q ArgsAmo compare_and_swap_quad()
         }
-        F {
-            flw ArgsI float_load(Ty::F32)
-            fsw ArgsS float_store(Ty::F32)
-            fmadd_s ArgsFr4 fused(Ty::F32, Negate::empty())
-            fmsub_s ArgsFr4 fused(Ty::F32, Negate::ADDEND)
-            fnmsub_s ArgsFr4 fused(Ty::F32, Negate::PRODUCT)
-            fnmadd_s ArgsFr4 fused(Ty::F32, Negate::PRODUCT.union(Negate::ADDEND))
-            fadd_s ArgsFr arithmetic(Op::FAdd, Ty::F32)
-            fsub_s ArgsFr arithmetic(Op::FSub, Ty::F32)
-            fmul_s ArgsFr arithmetic(Op::FMul, Ty::F32)
-            fdiv_s ArgsFr arithmetic(Op::FDiv, Ty::F32)
-            fsqrt_s ArgsFr2 square_root(Ty::F32)
-            fsgnj_s ArgsR sign(Sign::Copy, Ty::F32)
-            fsgnjn_s ArgsR sign(Sign::CopyNegated, Ty::F32)
-            fsgnjx_s ArgsR sign(Sign::Xor, Ty::F32)
-            fmin_s ArgsR extremum(Op::FMin, Ty::F32)
-            fmax_s ArgsR extremum(Op::FMax, Ty::F32)
-            fle_s ArgsR compare(Op::FSetLe, Ty::F32)
-            flt_s ArgsR compare(Op::FSetLt, Ty::F32)
-            feq_s ArgsR compare(Op::FSetEq, Ty::F32)
-            fclass_s ArgsR2 classify(Ty::F32)
-            fmv_x_w ArgsR2 move_to_x(Ty::F32)
-            fmv_w_x ArgsR2 move_from_x(Ty::F32)
-            fcvt_w_s ArgsFr2 convert_to_integer(Ty::F32, IntKind::I32)
-            fcvt_wu_s ArgsFr2 convert_to_integer(Ty::F32, IntKind::U32)
-            fcvt_l_s ArgsFr2 convert_to_integer(Ty::F32, IntKind::I64)
-            fcvt_lu_s ArgsFr2 convert_to_integer(Ty::F32, IntKind::U64)
-            fcvt_s_w ArgsFr2 convert_from_integer(Ty::F32, IntKind::I32)
-            fcvt_s_wu ArgsFr2 convert_from_integer(Ty::F32, IntKind::U32)
-            fcvt_s_l ArgsFr2 convert_from_integer(Ty::F32, IntKind::I64)
-            fcvt_s_lu ArgsFr2 convert_from_integer(Ty::F32, IntKind::U64)
-        }
         D {
-            fld ArgsI float_load(Ty::F64)
-            fsd ArgsS float_store(Ty::F64)
-            fmadd_d ArgsFr4 fused(Ty::F64, Negate::empty())
-            fmsub_d ArgsFr4 fused(Ty::F64, Negate::ADDEND)
-            fnmsub_d ArgsFr4 fused(Ty::F64, Negate::PRODUCT)
-            fnmadd_d ArgsFr4 fused(Ty::F64, Negate::PRODUCT.union(Negate::ADDEND))
-            fadd_d ArgsFr arithmetic(Op::FAdd, Ty::F64)
-            fsub_d ArgsFr arithmetic(Op::FSub, Ty::F64)
-            fmul_d ArgsFr arithmetic(Op::FMul, Ty::F64)
-            fdiv_d ArgsFr arithmetic(Op::FDiv, Ty::F64)
-            fsqrt_d ArgsFr2 square_root(Ty::F64)
-            fsgnj_d ArgsR sign(Sign::Copy, Ty::F64)
-            fsgnjn_d ArgsR sign(Sign::CopyNegated, Ty::F64)
-            fsgnjx_d ArgsR sign(Sign::Xor, Ty::F64)
-            fmin_d ArgsR extremum(Op::FMin, Ty::F64)
-            fmax_d ArgsR extremum(Op::FMax, Ty::F64)
-            fle_d ArgsR compare(Op::FSetLe, Ty::F64)
-            flt_d ArgsR compare(Op::FSetLt, Ty::F64)
-            feq_d ArgsR compare(Op::FSetEq, Ty::F64)
-            fclass_d ArgsR2 classify(Ty::F64)
-            fmv_x_d ArgsR2 move_to_x(Ty::F64)
-            fmv_d_x ArgsR2 move_from_x(Ty::F64)
-            fcvt_w_d ArgsFr2 convert_to_integer(Ty::F64, IntKind::I32)
-            fcvt_wu_d ArgsFr2 convert_to_integer(Ty::F64, IntKind::U32)
-            fcvt_l_d ArgsFr2 convert_to_integer(Ty::F64, IntKind::I64)
-            fcvt_lu_d ArgsFr2 convert_to_integer(Ty::F64, IntKind::U64)
-            fcvt_d_w ArgsFr2 convert_from_integer(Ty::F64, IntKind::I32)
-            fcvt_d_wu ArgsFr2 convert_from_integer(Ty::F64, IntKind::U32)
-            fcvt_d_l ArgsFr2 convert_from_integer(Ty::F64, IntKind::I64)
-            fcvt_d_lu ArgsFr2 convert_from_integer(Ty::F64, IntKind::U64)
             fcvt_s_d ArgsFr2 convert(Ty::F64, Ty::F32)
             fcvt_d_s ArgsFr2 convert(Ty::F32, Ty::F64)
         }
         ZFH {
-            flh ArgsI float_load(Ty::F16)
-            fsh ArgsS float_store(Ty::F16)
-            fmadd_h ArgsFr4 fused(Ty::F16, Negate::empty())
-            fmsub_h ArgsFr4 fused(Ty::F16, Negate::ADDEND)
-            fnmsub_h ArgsFr4 fused(Ty::F16, Negate::PRODUCT)
-            fnmadd_h ArgsFr4 fused(Ty::F16, Negate::PRODUCT.union(Negate::ADDEND))
-            fadd_h ArgsFr arithmetic(Op::FAdd, Ty::F16)
-            fsub_h ArgsFr arithmetic(Op::FSub, Ty::F16)
-            fmul_h ArgsFr arithmetic(Op::FMul, Ty::F16)
-            fdiv_h ArgsFr arithmetic(Op::FDiv, Ty::F16)
-            fsqrt_h ArgsFr2 square_root(Ty::F16)
-            fsgnj_h ArgsR sign(Sign::Copy, Ty::F16)
-            fsgnjn_h ArgsR sign(Sign::CopyNegated, Ty::F16)
-            fsgnjx_h ArgsR sign(Sign::Xor, Ty::F16)
-            fmin_h ArgsR extremum(Op::FMin, Ty::F16)
-            fmax_h ArgsR extremum(Op::FMax, Ty::F16)
-            fle_h ArgsR compare(Op::FSetLe, Ty::F16)
-            flt_h ArgsR compare(Op::FSetLt, Ty::F16)
-            feq_h ArgsR compare(Op::FSetEq, Ty::F16)
-            fclass_h ArgsR2 classify(Ty::F16)
-            fmv_x_h ArgsR2 move_to_x(Ty::F16)
-            fmv_h_x ArgsR2 move_from_x(Ty::F16)
-            fcvt_w_h ArgsFr2 convert_to_integer(Ty::F16, IntKind::I32)
-            fcvt_wu_h ArgsFr2 convert_to_integer(Ty::F16, IntKind::U32)
-            fcvt_l_h ArgsFr2 convert_to_integer(Ty::F16, IntKind::I64)
-            fcvt_lu_h ArgsFr2 convert_to_integer(Ty::F16, IntKind::U64)
-            fcvt_h_w ArgsFr2 convert_from_integer(Ty::F16, IntKind::I32)
-            fcvt_h_wu ArgsFr2 convert_from_integer(Ty::F16, IntKind::U32)
-            fcvt_h_l ArgsFr2 convert_from_integer(Ty::F16, IntKind::I64)
-            fcvt_h_lu ArgsFr2 convert_from_integer(Ty::F16, IntKind::U64)
             fcvt_s_h ArgsFr2 convert(Ty::F16, Ty::F32)
             fcvt_h_s ArgsFr2 convert(Ty::F32, Ty::F16)
             fcvt_d_h ArgsFr2 convert(Ty::F16, Ty::F64)

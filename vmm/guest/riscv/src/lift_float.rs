@@ -77,7 +77,7 @@ impl Lifter<'_, '_> {
         true
     }
 
-    pub(crate) fn fused(&mut self, args: ArgsFr4, ty: Ty, negate: Negate) -> bool {
+    pub(crate) fn fused(&mut self, args: ArgsFr4, negate: Negate, ty: Ty) -> bool {
         let Some(how) = self.rounding(args.rm) else { return false };
         let operands = [args.rs1, args.rs2, args.rs3].map(|register| self.unbox(register, ty));
         let t = self.cx.temp();
@@ -163,7 +163,7 @@ impl Lifter<'_, '_> {
         self.is_rv64() || matches!(int, IntKind::I32 | IntKind::U32)
     }
 
-    pub(crate) fn convert_to_integer(&mut self, args: ArgsFr2, ty: Ty, int: IntKind) -> bool {
+    pub(crate) fn convert_to_integer(&mut self, args: ArgsFr2, int: IntKind, ty: Ty) -> bool {
         let Some(how) = self.rounding(args.rm).filter(|_| self.has_int(int)) else { return false };
         let (a, d) = (self.unbox(args.rs1, ty), self.dest(args.rd));
         self.cx.float_unary(Op::FToInt, ty, d, a, FloatOp { int, ..how });
@@ -173,7 +173,7 @@ impl Lifter<'_, '_> {
         true
     }
 
-    pub(crate) fn convert_from_integer(&mut self, args: ArgsFr2, ty: Ty, int: IntKind) -> bool {
+    pub(crate) fn convert_from_integer(&mut self, args: ArgsFr2, int: IntKind, ty: Ty) -> bool {
         let Some(how) = self.rounding(args.rm).filter(|_| self.has_int(int)) else { return false };
         let (a, t) = (self.x(args.rs1), self.cx.temp());
         self.cx.float_unary(Op::FFromInt, ty, t, a, FloatOp { int, ..how });

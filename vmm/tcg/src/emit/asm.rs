@@ -30,44 +30,65 @@ impl Reg {
     }
 }
 
-/// Arithmetic with two operands, by the digit of its immediate form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Alu {
-    Add = 0,
-    Or = 1,
-    And = 4,
-    Sub = 5,
-    Xor = 6,
-    Cmp = 7,
+/// Enumerations whose numbers are parts of instructions.
+macro_rules! numbers {
+    ($($(#[$about:meta])* $name:ident {
+        $($(#[$of:meta])* $variant:ident = $number:literal,)*
+    })*) => {$(
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(super) enum $name {
+            $($(#[$of])* $variant = $number,)*
+        }
+    )*};
 }
 
-/// Shifts and rotations, by their digit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Shift {
-    Rol = 0,
-    Ror = 1,
-    Shl = 4,
-    Shr = 5,
-    Sar = 7,
-}
+numbers! {
+    /// Arithmetic with two operands, by the digit of its immediate form.
+    Alu {
+        Add = 0,
+        Or = 1,
+        And = 4,
+        Sub = 5,
+        Xor = 6,
+        Cmp = 7,
+    }
 
-/// Conditions, by their number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Cond {
-    Overflow = 0,
-    Below = 2,
-    AboveEqual = 3,
-    Equal = 4,
-    NotEqual = 5,
-    Above = 7,
-    Sign = 8,
-    Parity = 10,
-    Less = 12,
-    GreaterEqual = 13,
-    Greater = 15,
+    /// Shifts and rotations, by their digit.
+    Shift {
+        Rol = 0,
+        Ror = 1,
+        Shl = 4,
+        Shr = 5,
+        Sar = 7,
+    }
+
+    /// Conditions, by their number.
+    Cond {
+        Overflow = 0,
+        Below = 2,
+        AboveEqual = 3,
+        Equal = 4,
+        NotEqual = 5,
+        Above = 7,
+        Sign = 8,
+        Parity = 10,
+        Less = 12,
+        GreaterEqual = 13,
+        Greater = 15,
+    }
+
+    /// Scalar operations on floats, by their opcode.
+    Sse {
+        Sqrt = 0x51,
+        Add = 0x58,
+        Mul = 0x59,
+        /// To the other format.
+        Convert = 0x5a,
+        Sub = 0x5c,
+        Div = 0x5e,
+    }
 }
 
 /// Width of an operation.
@@ -80,19 +101,6 @@ pub(super) enum Width {
 /// A vector register, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Xmm(pub(super) u8);
-
-/// Scalar operations on floats, by their opcode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Sse {
-    Sqrt = 0x51,
-    Add = 0x58,
-    Mul = 0x59,
-    /// To the other format.
-    Convert = 0x5a,
-    Sub = 0x5c,
-    Div = 0x5e,
-}
 
 /// A place in the code that is jumped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
