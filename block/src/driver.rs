@@ -328,6 +328,11 @@ pub trait Driver: Send + Sync + 'static {
         Limits::default()
     }
 
+    /// Whether requests spend their time on a network, so that many of them should be under way.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Flags that `write` and `write_zeroes` honour themselves; the node emulates `FUA` by a flush.
     fn write_flags(&self) -> WriteFlags {
         WriteFlags::empty()

@@ -82,7 +82,7 @@ fn request(source: &str, target: Target) -> ConvertRequest {
         target_cache: CacheMode::Writeback,
         compress: false,
         sparse: 4096,
-        parallel: 4,
+        parallel: Some(4),
         any_order: false,
         copy_range: false,
         rate: None,

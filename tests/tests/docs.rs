@@ -39,6 +39,11 @@ fn luks() {
 }
 
 #[test]
+fn nbd_client() {
+    run_page("docs/nbd-client.md");
+}
+
+#[test]
 fn untrusted_images() {
     run_page("docs/untrusted-images.md");
 }

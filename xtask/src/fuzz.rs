@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::error::{At, Error, Result};
 use crate::{apt, shell};
 
-const TARGETS: [&str; 5] = ["elf", "io", "luks", "options", "qcow2"];
+const TARGETS: [&str; 6] = ["elf", "io", "luks", "nbd", "options", "qcow2"];
 const FLAGS: &str = "--cfg fuzzing \
     -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \

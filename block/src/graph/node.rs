@@ -201,6 +201,11 @@ impl Node {
         self.driver.size()
     }
 
+    /// Whether requests to this node, or to one below it, go over a network.
+    pub fn is_remote(&self) -> bool {
+        self.driver.is_remote() || self.children.read().iter().any(|edge| edge.node().is_remote())
+    }
+
     pub(super) fn enter(&self) -> Busy<'_> {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         Busy(self)

@@ -116,8 +116,7 @@ pub(super) struct Convert {
 
 /// Least difference between two reports of progress, in percent.
 const PROGRESS_STEP: f32 = 1.0;
-/// Requests in flight by default, and at most.
-const PARALLEL: u32 = 8;
+/// Most requests in flight that can be asked for.
 const MAX_PARALLEL: u32 = 16;
 /// Shortest run of zeroes that is left out by default, and the longest that can be asked for.
 const SPARSE: u64 = 4096;
@@ -167,7 +166,9 @@ impl Convert {
             )));
         }
         let parallel = self.parallel.as_deref();
-        let parallel = number_or("the number of requests", parallel, PARALLEL, 1, MAX_PARALLEL)?;
+        let parallel = parallel
+            .map(|text| number_or("the number of requests", Some(text), 1, 1, MAX_PARALLEL))
+            .transpose()?;
         let spec = |name: &String| {
             ImageSpec::new(name.clone(), self.source_format.clone(), self.source_image_opts)
         };
@@ -185,7 +186,7 @@ impl Convert {
             target_cache: self.target_cache()?,
             compress: self.compress,
             sparse,
-            parallel: parallel as usize,
+            parallel: parallel.map(|number| number as usize),
             any_order: self.oob_writes,
             copy_range: self.copy_range_offloading,
             rate: self.rate.as_deref().map(|text| size("the rate", text)).transpose()?,

@@ -7,6 +7,7 @@
 mod client;
 mod connection;
 mod create;
+mod extents;
 mod handshake;
 mod name;
 mod options;
@@ -24,6 +25,7 @@ use cairn_nbd_wire::{
 };
 
 use self::client::{Client, Config};
+use self::extents::{Extents, Lookup};
 use self::handshake::Export;
 use self::options::{Address, Options};
 use self::request::{Body, Done};
@@ -104,13 +106,15 @@ async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
         return Err(error);
     }
     let shows_depth = options.dirty_bitmap.as_deref() == Some(ALLOCATION_DEPTH);
-    Ok(Box::new(Nbd { client, shows_depth }))
+    Ok(Box::new(Nbd { client, shows_depth, extents: Extents::default() }))
 }
 
 struct Nbd {
     client: Arc<Client>,
     /// Values of the metadata context are numbers of layers.
     shows_depth: bool,
+    /// Status that was told ahead.
+    extents: Extents,
 }
 
 impl Nbd {
@@ -145,8 +149,8 @@ impl Nbd {
         }
     }
 
-    /// Makes a request that gives nothing back.
-    async fn effect(
+    /// Makes a request that changes data.
+    async fn change(
         &self,
         op: Op,
         command: Command,
@@ -155,6 +159,7 @@ impl Nbd {
         body: Body,
     ) -> Result<()> {
         self.check_end(op, range.0, range.1)?;
+        let _writing = self.extents.writing();
         self.client.request(op, command, flags, range, body).await.map(drop)
     }
 
@@ -218,6 +223,10 @@ impl Driver for Nbd {
         }
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn write_flags(&self) -> WriteFlags {
         let mut flags = WriteFlags::MAY_UNMAP | WriteFlags::NO_FALLBACK;
         flags.set(WriteFlags::FUA, self.has(ExportFlags::SEND_FUA));
@@ -240,7 +249,7 @@ impl Driver for Nbd {
     fn write(&self, offset: u64, buf: IoBuf, flags: WriteFlags) -> DriverFuture<'_, ()> {
         let range = (offset, buf.len() as u64);
         let flags = write_flags(flags);
-        Box::pin(self.effect(Op::Write, Command::WRITE, flags, range, Body::Write(buf)))
+        Box::pin(self.change(Op::Write, Command::WRITE, flags, range, Body::Write(buf)))
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, flags: WriteFlags) -> DriverFuture<'_, ()> {
@@ -256,7 +265,7 @@ impl Driver for Nbd {
             command.set(CommandFlags::NO_HOLE, !flags.contains(WriteFlags::MAY_UNMAP));
             command.set(CommandFlags::FAST_ZERO, only_fast);
             let range = (offset, len);
-            self.effect(Op::WriteZeroes, Command::WRITE_ZEROES, command, range, Body::None).await
+            self.change(Op::WriteZeroes, Command::WRITE_ZEROES, command, range, Body::None).await
         })
     }
 
@@ -267,7 +276,7 @@ impl Driver for Nbd {
                 return Ok(());
             }
             let flags = CommandFlags::empty();
-            self.effect(Op::Discard, Command::TRIM, flags, (offset, len), Body::None).await
+            self.change(Op::Discard, Command::TRIM, flags, (offset, len), Body::None).await
         })
     }
 
@@ -277,7 +286,8 @@ impl Driver for Nbd {
                 // By the protocol, such a server has nothing to flush.
                 return Ok(());
             }
-            self.effect(Op::Flush, Command::FLUSH, CommandFlags::empty(), (0, 0), Body::None).await
+            let (op, command, flags) = (Op::Flush, Command::FLUSH, CommandFlags::empty());
+            self.client.request(op, command, flags, (0, 0), Body::None).await.map(drop)
         })
     }
 
@@ -288,17 +298,20 @@ impl Driver for Nbd {
                 return Ok(Extent { len, status, map: None });
             }
             let rest = self.export().size.saturating_sub(offset);
+            let flags = match self.extents.lookup(offset) {
+                Lookup::Known(extent) => return Ok(self.status(offset, len.min(rest), extent)),
+                Lookup::One => CommandFlags::REQ_ONE,
+                Lookup::Many => CommandFlags::empty(),
+            };
+            let asked = self.extents.now();
             let len = len.min(rest).clamp(1, MAX_STATUS);
-            let flags = CommandFlags::REQ_ONE;
             let (op, command) = (Op::BlockStatus, Command::BLOCK_STATUS);
             let done = self.client.request(op, command, flags, (offset, len), Body::Status).await?;
-            match done {
-                Done::Extents(extents) => match extents.first() {
-                    Some(first) => Ok(self.status(offset, len, *first)),
-                    None => Err(self.mixed_up()),
-                },
-                Done::Nothing | Done::Data(_) => Err(self.mixed_up()),
-            }
+            let Done::Extents(extents) = done else { return Err(self.mixed_up()) };
+            let Some(first) = extents.first() else { return Err(self.mixed_up()) };
+            let status = self.status(offset, len, *first);
+            self.extents.keep(offset, &extents, asked);
+            Ok(status)
         })
     }
 

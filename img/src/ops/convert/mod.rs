@@ -33,6 +33,11 @@ use crate::error::{Error, Result};
 /// Sizes of images are counted in sectors of this many bytes where several are joined.
 pub const SECTOR: u64 = 512;
 
+/// Requests in flight between local files: enough to keep disk and processors busy.
+const LOCAL_REQUESTS: usize = 8;
+/// Requests in flight where some go over a network: while they wait they cost memory only, one piece each.
+const REMOTE_REQUESTS: usize = 48;
+
 /// What to convert into.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -81,8 +86,8 @@ pub struct ConvertRequest {
     pub compress: bool,
     /// Shortest run of zeroes in data that is left out, in bytes; 0 writes out all zeroes as data.
     pub sparse: u64,
-    /// Requests in flight.
-    pub parallel: usize,
+    /// Requests in flight; as many as suit the images if absent.
+    pub parallel: Option<usize>,
     /// Write in any order.
     pub any_order: bool,
     /// Let the kernel copy where it can.
@@ -385,6 +390,9 @@ async fn copy(
         ..Access::default()
     };
     let target = prepared.spec.open_with(graph, &access, prepared.options.clone()).await?;
+    let remote = sources.is_remote() || target.node().is_remote();
+    let usual = if remote { REMOTE_REQUESTS } else { LOCAL_REQUESTS };
+    let parallel = request.parallel.unwrap_or(usual);
     let copied = async {
         if request.bitmaps != Bitmaps::None {
             // Finds out now whether the target can have any.
@@ -414,7 +422,7 @@ async fn copy(
                 .has_backing
                 .then(|| backing_of(&target.node()).map_or(0, |node| node.size())),
             allocated_only: false,
-            parallel: request.parallel,
+            parallel,
             in_order: !request.any_order,
             copy_range: request.copy_range,
             rate: request.rate,
@@ -433,7 +441,7 @@ async fn copy(
     closed?;
     if request.verify {
         let target = open_written(graph, prepared).await?;
-        let verified = verify::verify(sources, &target, request.parallel, notice).await;
+        let verified = verify::verify(sources, &target, parallel, notice).await;
         let closed = target.close().await;
         verified?;
         closed?;

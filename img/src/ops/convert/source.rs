@@ -73,6 +73,11 @@ impl Sources {
         self.size
     }
 
+    /// Whether some of it comes over a network.
+    pub(super) fn is_remote(&self) -> bool {
+        self.images.iter().any(|image| image.backend.node().is_remote())
+    }
+
     /// The images, and what of each lies in `range` of the whole.
     pub(super) fn within(&self, range: Range<u64>) -> impl Iterator<Item = (&Image, Range<u64>)> {
         self.images.iter().filter_map(move |image| {
