@@ -254,7 +254,7 @@ fn qcow2(options: &str, offset: u64, bytes: &[u8], compressed: bool) -> Disk {
             size: Some(SIZE as u64),
             ..CreateRequest::default()
         };
-        create(&graph, &new).await?;
+        create(&graph, &new, |_| Ok(())).await?;
         let spec = ImageSpec::File { name, format: Some("qcow2".to_owned()) };
         let image = spec.open(&graph, &Access { write: true, ..Access::default() }).await?;
         image

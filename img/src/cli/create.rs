@@ -70,12 +70,12 @@ impl Create {
             backing_format: self.backing_format,
             backing_unsafe: self.backing_unsafe,
         };
-        let created = if self.dry_run.dry_run {
-            runtime::run_watched(rehearse(&graph, &request), || {})?
+        let say = |line: &str| self.quiet.print(&format!("{line}\n"));
+        if self.dry_run.dry_run {
+            say(&runtime::run_watched(rehearse(&graph, &request), || {})?)?;
         } else {
-            runtime::run_watched(create(&graph, &request), || {})?
-        };
-        self.quiet.print(&format!("{created}\n"))?;
+            runtime::run_watched(create(&graph, &request, say), || {})?;
+        }
         Ok(0)
     }
 }

@@ -34,12 +34,18 @@ pub struct CreateRequest {
     pub backing_unsafe: bool,
 }
 
-/// Creates an image. Returns a line that says what was created.
-pub async fn create(graph: &Arc<Graph>, request: &CreateRequest) -> Result<String> {
+/// Creates an image. `announce` gets a line that says what is being created, as soon as that is clear
+/// and before anything is written.
+pub async fn create(
+    graph: &Arc<Graph>,
+    request: &CreateRequest,
+    announce: impl FnOnce(&str) -> Result<()>,
+) -> Result<()> {
     let plan = Plan::new(graph, request).await?;
+    let line = help::creation_line(&plan.filename, plan.driver.name, &plan.table, &plan.options);
+    announce(&line)?;
     let target = NewImage::create(graph, &plan).await?;
-    target.commit()?;
-    Ok(help::creation_line(&plan.filename, plan.driver.name, &plan.table, &plan.options))
+    target.commit()
 }
 
 /// What [`create`] would do, after a look at everything that it would look at.

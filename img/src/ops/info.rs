@@ -130,7 +130,11 @@ fn backing_spec(graph: &Graph, info: &ImageInfo, base: &str, depth: usize) -> Re
 }
 
 async fn describe(node: &Arc<Node>, with_limits: bool) -> Result<ImageInfo> {
-    let format_info = node.driver().format_info().await?;
+    let mut format_info = node.driver().format_info().await?;
+    if !node.is_remote() {
+        // Of files it is known that they are never dirty; of what a server has nothing is known.
+        format_info.dirty.get_or_insert(false);
+    }
     let base = node.base_filename().unwrap_or_default();
     let full_backing_file = format_info
         .backing_file

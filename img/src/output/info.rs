@@ -151,7 +151,9 @@ fn node_json(info: &ImageInfo) -> Dict {
     let mut dict = Dict::new();
     dict.insert("filename", info.filename.as_str());
     dict.insert("format", info.format.as_str());
-    dict.insert("dirty-flag", facts.dirty == Some(true));
+    if let Some(dirty) = facts.dirty {
+        dict.insert("dirty-flag", dirty);
+    }
     if let Some(size) = info.allocated_size {
         dict.insert("actual-size", size);
     }

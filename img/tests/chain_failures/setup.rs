@@ -104,7 +104,7 @@ impl Layer {
                 backing_format: format,
                 ..CreateRequest::default()
             };
-            create(&graph, &new).await?;
+            create(&graph, &new, |_| Ok(())).await?;
             let spec = ImageSpec::File { name, format: Some(self.format.to_owned()) };
             let image = spec.open(&graph, &Access { write: true, ..Access::default() }).await?;
             for &(offset, len, byte) in self.writes {

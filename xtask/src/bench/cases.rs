@@ -24,13 +24,15 @@ pub(super) enum Group {
     Commit,
     /// Giving an overlay another backing file.
     Rebase,
+    /// Copying from a server that answers late.
+    Remote,
     /// Peak memory of each of the others.
     Memory,
 }
 
 impl Group {
     /// Every group.
-    pub(super) const ALL: [Group; 9] = [
+    pub(super) const ALL: [Group; 10] = [
         Group::Convert,
         Group::Create,
         Group::Random,
@@ -39,6 +41,7 @@ impl Group {
         Group::Crypto,
         Group::Commit,
         Group::Rebase,
+        Group::Remote,
         Group::Memory,
     ];
 
@@ -53,6 +56,7 @@ impl Group {
             Group::Crypto => "crypto",
             Group::Commit => "commit",
             Group::Rebase => "rebase",
+            Group::Remote => "remote",
             Group::Memory => "memory",
         }
     }
@@ -68,6 +72,8 @@ pub(super) struct Case {
     pub(super) args: String,
     /// The input that the output is a copy of when a run starts; otherwise there is none then.
     pub(super) starts_from: Option<&'static str>,
+    /// Arguments of the `nbdkit` that serves on the socket [`names::SOCKET`] meanwhile.
+    pub(super) served: Option<&'static str>,
     /// Stock's time divided by ours that is to be reached.
     pub(super) target: Option<f64>,
     /// How often the command runs for one figure; commands of milliseconds run many times.
@@ -85,6 +91,7 @@ impl Case {
             group,
             args,
             starts_from: None,
+            served: None,
             target: None,
             repeat: 1,
             limits: Vec::new(),
@@ -94,6 +101,10 @@ impl Case {
 
     fn starts_from(self, input: &'static str) -> Self {
         Self { starts_from: Some(input), ..self }
+    }
+
+    fn served(self, by: &'static str) -> Self {
+        Self { served: Some(by), ..self }
     }
 
     fn target(self, ratio: f64) -> Self {
@@ -133,7 +144,7 @@ impl Case {
 pub(super) fn all(disk: Disk) -> Vec<Case> {
     use Group::{Check, Convert, Create, Start};
     use names::{
-        LUKS, OUTPUT, OVERLAY, QCOW2, RAW, SECRET, SHIFTED, SMALL_CLUSTERS, TOP, ZLIB, ZSTD,
+        LUKS, OUTPUT, OVERLAY, QCOW2, RAW, SECRET, SHIFTED, SMALL_CLUSTERS, SOCKET, TOP, ZLIB, ZSTD,
     };
     let convert = |name, options: &str, source: &str| {
         Case::new(Convert, name, format!("convert {options} {source} {OUTPUT}"))
@@ -244,6 +255,13 @@ pub(super) fn all(disk: Disk) -> Vec<Case> {
         .starts_from(OVERLAY)
         .target(1.3)
         .limits([Limit::MemoryCopy(&[QCOW2, SMALL_CLUSTERS])]),
+        Case::new(
+            Group::Remote,
+            "convert from NBD, 5 ms late",
+            format!("convert -f raw -O raw nbd+unix:///?socket={SOCKET} {OUTPUT}"),
+        )
+        .served("--filter=delay file sample.raw rdelay=5ms")
+        .target(4.0),
     ]
 }
 

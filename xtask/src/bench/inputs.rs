@@ -30,6 +30,8 @@ pub(super) mod names {
     pub(crate) const OVERLAY: &str = "overlay.qcow2";
     /// An overlay of [`OUTPUT`], when that is a copy of [`QCOW2`]; shows what [`SHIFTED`] shows.
     pub(crate) const TOP: &str = "top.qcow2";
+    /// The socket of the server that serves a case.
+    pub(crate) const SOCKET: &str = "server.sock";
     /// What a run writes; deleted after it.
     pub(crate) const OUTPUT: &str = "output";
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(args: Vec<String>) -> Result<()> {
         return user::run(&args[1..]);
     }
     let options = Options::parse(args)?;
-    apt::ensure(&[apt::E2FSPROGS])?;
+    apt::ensure(&[apt::E2FSPROGS, apt::NBDKIT])?;
     apt::ensure_stock(&[apt::STOCK_TOOLS])?;
     let ours = match &options.ours {
         Some(path) => std::fs::canonicalize(path).at(path)?,

@@ -1,15 +1,16 @@
 //! Runs a case with both tools in turn.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cairn_tests::process;
 use cairn_tests::tool::Tool;
 
 use super::cases::Case;
-use super::inputs::names::OUTPUT;
+use super::inputs::names::{OUTPUT, SOCKET};
 use crate::error::{At, Error, Result};
 use crate::shell;
 
@@ -41,6 +42,7 @@ pub(super) fn alternate(
     dir: &Path,
     pairs: usize,
 ) -> Result<Runs> {
+    let _server = case.served.map(|words| Server::start(dir, words)).transpose()?;
     let mut runs = Runs::default();
     execute(case, ours, dir, &mut Series::default())?;
     execute(case, stock, dir, &mut Series::default())?;
@@ -54,6 +56,38 @@ pub(super) fn alternate(
         }
     }
     Ok(runs)
+}
+
+/// An NBD server that is killed at the end.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Server {
+    /// Starts `nbdkit` with `words` in `dir` and waits until it takes connections.
+    fn start(dir: &Path, words: &str) -> Result<Server> {
+        let socket = dir.join(SOCKET);
+        clear(&socket)?;
+        let mut command = Command::new("nbdkit");
+        command.args(["-f", "-U", SOCKET]).args(words.split_whitespace()).current_dir(dir);
+        let text = shell::shown(&command);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let mut server =
+            Server(child.map_err(|source| Error::Start { command: text.clone(), source })?);
+        while UnixStream::connect(&socket).is_err() {
+            if let Ok(Some(status)) = server.0.try_wait() {
+                return Err(Error::Failed { command: text, status, said: String::new() });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
 }
 
 /// Runs the case once, as often as it asks for, and adds the figures of one execution.

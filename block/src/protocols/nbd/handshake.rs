@@ -14,6 +14,7 @@ use cairn_nbd_wire::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::printable;
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use crate::graph::MAX_SIZE;
@@ -180,7 +181,7 @@ impl<S: Stream> Haggling<'_, S> {
         let said = if message.is_empty() {
             String::new()
         } else {
-            format!(" (it says: {})", message.escape_debug())
+            format!(" (it says: {})", printable(message))
         };
         self.wanted.refused(format!("{problem}{said}"))
     }
@@ -284,7 +285,7 @@ impl<S: Stream> Haggling<'_, S> {
                     }
                 }
                 OptionReply::MetaContext { name, .. } => {
-                    let problem = format!("offers the unwanted context {}", name.escape_debug());
+                    let problem = format!("offers the unwanted context {}", printable(&name));
                     return Err(self.wanted.error(libc::EPROTO, problem));
                 }
                 // The export may be unknown, too: the next option tells.

@@ -190,6 +190,11 @@ impl Nbd {
     }
 }
 
+/// What a server says, without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// Flags of a request that writes.
 fn write_flags(flags: WriteFlags) -> CommandFlags {
     let mut command = CommandFlags::empty();

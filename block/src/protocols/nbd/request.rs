@@ -69,7 +69,7 @@ pub(super) struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.message.escape_debug())
+        f.write_str(&super::printable(&self.message))
     }
 }
 
