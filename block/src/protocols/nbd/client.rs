@@ -363,6 +363,15 @@ impl Client {
     }
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Connections that nobody has closed in order must not stay for ever.
+        for connection in self.connections.load().iter() {
+            connection.begin_close();
+        }
+    }
+}
+
 /// Tries to reach the server until it succeeds.
 async fn search(client: &Weak<Client>) {
     let mut pause = FIRST_PAUSE;

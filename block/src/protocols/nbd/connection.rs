@@ -138,10 +138,15 @@ impl Connection {
         reply.await.unwrap_or(Err(Failure::Lost(None)))
     }
 
-    /// Has the task say goodbye and waits until it is gone.
-    pub(super) async fn close(&self) {
+    /// Has the task say goodbye to the server and end.
+    pub(super) fn begin_close(&self) {
         self.closing.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    /// Has the task say goodbye to the server and waits until it is gone.
+    pub(super) async fn close(&self) {
+        self.begin_close();
         loop {
             let gone = self.gone.notified();
             if self.ended.load(Ordering::Acquire) {

@@ -181,7 +181,7 @@ impl<S: Stream> Haggling<'_, S> {
         let said = if message.is_empty() {
             String::new()
         } else {
-            format!(" (it says: {})", printable(message))
+            format!("\nserver reported: {}", printable(message))
         };
         self.wanted.refused(format!("{problem}{said}"))
     }
