@@ -68,7 +68,7 @@ const ALLOCATION_DEPTH: &str = "qemu:allocation-depth";
 async fn open(context: &mut OpenContext<'_>) -> Result<Box<dyn Driver>> {
     let options = Options::take(&mut context.options)?;
     let address = options.address()?;
-    let exact = name::format(&address, options.export.as_deref());
+    let exact = name::format(&address, options.export.as_deref(), options.require_tls);
     let label = exact.clone().unwrap_or_else(|| format!("{address}"));
     context.set_exact_filename(exact);
     let tls = match &options.tls_creds {

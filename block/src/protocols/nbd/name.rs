@@ -174,9 +174,10 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The name that stands for an export of the server at `address`, as the reference prints it; `None`
-/// if there is none.
-pub(super) fn format(address: &Address, export: Option<&str>) -> Option<String> {
+/// The name that stands for an export of the server at `address`, as the reference prints it, or one
+/// that demands TLS; `None` if there is none.
+pub(super) fn format(address: &Address, export: Option<&str>, tls: bool) -> Option<String> {
+    let scheme = if tls { "nbds" } else { "nbd" };
     match address {
         Address::Inet(inet) if inet.is_plain() => {
             let host = if inet.host.contains(':') {
@@ -185,15 +186,15 @@ pub(super) fn format(address: &Address, export: Option<&str>) -> Option<String> 
                 inet.host.clone()
             };
             let export = export.map_or(String::new(), |export| format!("/{export}"));
-            Some(format!("nbd://{host}:{}{export}", inet.port))
+            Some(format!("{scheme}://{host}:{}{export}", inet.port))
         }
         Address::Unix { path, is_abstract: false } => {
             let export = export.map_or(String::new(), |export| format!("/{export}"));
-            Some(format!("nbd+unix://{export}?socket={path}"))
+            Some(format!("{scheme}+unix://{export}?socket={path}"))
         }
         Address::Vsock { cid, port } => {
             let export = export.map_or(String::new(), |export| format!("/{export}"));
-            Some(format!("nbd+vsock://{cid}:{port}{export}"))
+            Some(format!("{scheme}+vsock://{cid}:{port}{export}"))
         }
         Address::Inet(_) | Address::Unix { .. } | Address::Descriptor(_) => None,
     }
@@ -261,6 +262,15 @@ mod tests {
         }
         let mut options = Dict::from([("host", "a")]);
         assert!(parse("nbd://h", &mut options).is_err());
+    }
+
+    #[test]
+    fn a_name_that_demands_tls_stays_one() {
+        let address = Address::Unix { path: "/a".to_owned(), is_abstract: false };
+        let name = format(&address, Some("e"), true);
+        assert_eq!(name.as_deref(), Some("nbds+unix:///e?socket=/a"));
+        let name = format(&address, None, false);
+        assert_eq!(name.as_deref(), Some("nbd+unix://?socket=/a"));
     }
 
     proptest! {
