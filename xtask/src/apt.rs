@@ -28,6 +28,8 @@ pub(crate) const CRYPTSETUP: Package =
 pub(crate) const CPP_COMPILER: Package = Package { name: "g++", shows: "c++" };
 /// The installer of Python packages.
 pub(crate) const PIP: Package = Package { name: "python3-pip", shows: "pip3" };
+/// What Python packages with parts in C are built with.
+pub(crate) const PYTHON_HEADERS: Package = Package { name: "python3-dev", shows: "python3-config" };
 /// The reference's image tools, in the release that the tests compare with.
 pub(crate) const STOCK_TOOLS: Package = Package { name: "qemu-utils", shows: "qemu-img" };
 /// The reference's user-mode emulators.

@@ -11,6 +11,8 @@ use cairn_tests::process::{self, Limits, Outcome};
 use cairn_tests::tool::Tool;
 use tempfile::TempDir;
 
+use crate::python;
+
 /// The narrowest limits that a consumer sets.
 const LIMITS: Limits = Limits {
     address_space: Some(1 << 30),
@@ -106,9 +108,7 @@ impl Host {
 
     fn run_in(&self, name: &str, limits: Limits, line: &str) -> Outcome {
         let dir = self.room.path().join(name);
-        let mut path = dir.join("bin").into_os_string();
-        path.push(":");
-        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let path = python::search_path(dir.join("bin"));
         let mut command = Command::new("bash");
         command.args(["-c", &format!("exec {line}")]).current_dir(&dir);
         command.env("PATH", path).env("LC_ALL", "C").env("LANG", "C").env("TZ", "UTC");

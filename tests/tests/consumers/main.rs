@@ -7,6 +7,7 @@
 mod desktop;
 mod guestfs;
 mod host;
+mod imageio;
 mod incus;
 mod kubevirt;
 mod libvirt;
@@ -14,3 +15,4 @@ mod openstack;
 mod oslo;
 mod ovirt;
 mod proxmox;
+mod python;

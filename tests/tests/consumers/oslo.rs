@@ -2,26 +2,12 @@
 //! of ours as in stock's.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::host::Host;
-
-/// Where `cargo xtask test` installs Python packages.
-fn packages() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder above");
-    let packages = target.join("python");
-    assert!(
-        packages.join("oslo_utils").is_dir(),
-        "oslo.utils is not in {}: `cargo xtask test` installs what the tests need",
-        packages.display()
-    );
-    packages
-}
+use crate::python;
 
 #[test]
 fn oslo_utils_reads_our_images_and_reports() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/consumers/oslo.py");
     let host = Host::new();
     for line in [
         "qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 -o cluster_size=4k overlay",
@@ -50,12 +36,8 @@ fn oslo_utils_reads_our_images_and_reports() {
             [("ours", &answers.ours), ("stock", &answers.stock)].map(|(dir, info)| {
                 let dir = host.path("..").join(dir);
                 fs::write(dir.join("report"), &info.stdout).expect("a report");
-                let mut python = Command::new("python3");
-                python.arg(&script).args(["report", name]).current_dir(dir);
-                let output = python.env("PYTHONPATH", packages()).output().expect("python3 runs");
-                let errors = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "{name}: {errors}");
-                String::from_utf8(output.stdout).expect("UTF-8")
+                let mut script = python::script("oslo.py", "oslo_utils");
+                python::output(script.args(["report", name]).current_dir(dir))
             });
         assert_eq!(ours, stock, "{name}");
         assert!(ours.contains(expected), "{name}: {ours}");

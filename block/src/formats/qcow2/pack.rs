@@ -9,7 +9,7 @@ use super::entry::{Cluster, Compressed, Standard};
 use super::image::Image;
 use super::pending::FreedKind;
 use crate::buf::{IoBuf, IoBufMut};
-use crate::driver::WriteFlags;
+use crate::driver::{Resize, WriteFlags};
 use crate::error::Result;
 use crate::event::Event;
 use crate::num::AsUsize;
@@ -17,6 +17,8 @@ use crate::parallel;
 
 /// Clusters of one request that are compressed at once.
 const PARALLEL_CLUSTERS: usize = 8;
+/// Unit of files' lengths in bytes.
+const SECTOR: u64 = 512;
 
 impl Image {
     /// Writes guest data compressed: whole clusters, the last one of the disk possibly short. What does
@@ -29,7 +31,7 @@ impl Image {
             return Err(self.unsupported("encrypted images cannot hold compressed clusters"));
         }
         if buf.is_empty() {
-            return Ok(());
+            return self.fill_last_sector().await;
         }
         let size = self.geometry().cluster_size();
         let end = offset + buf.len() as u64;
@@ -45,6 +47,18 @@ impl Image {
         });
         parallel::all(PARALLEL_CLUSTERS, writes).await?;
         self.balance().await
+    }
+
+    /// Makes the file end with a whole sector: packed data ends anywhere, but who puts the file into
+    /// another one counts in sectors. No requests are under way.
+    async fn fill_last_sector(&self) -> Result<()> {
+        let _alone = self.size_changes.lock().await;
+        let _locked = self.ranges.begin(0..u64::MAX, true).await;
+        let (size, end) = (self.file.size(), self.file.size().next_multiple_of(SECTOR));
+        if size < end {
+            self.file.resize(end, Resize::default()).await?;
+        }
+        Ok(())
     }
 
     async fn write_compressed_cluster(self: &Arc<Image>, guest: u64, data: IoBuf) -> Result<()> {
