@@ -38,6 +38,8 @@ pub(crate) const STOCK_USER: Package = Package { name: "qemu-user", shows: "qemu
 pub(crate) const RISCV_COMPILER: Package =
     Package { name: "gcc-riscv64-linux-gnu", shows: "riscv64-linux-gnu-gcc" };
 
+/// A load generator, with an engine for NBD.
+pub(crate) const FIO: Package = Package { name: "fio", shows: "fio" };
 /// `certtool` and `psktool`, which make certificates and keys.
 pub(crate) const GNUTLS: Package = Package { name: "gnutls-bin", shows: "certtool" };
 /// `nbdinfo` and `nbdcopy`, another client of NBD servers.

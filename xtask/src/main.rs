@@ -29,6 +29,11 @@ Usage: cargo xtask COMMAND
                          --dir DIR           where sample and outputs lie (default target/bench)
                          --ours FILE         take this binary instead of building one
                          --json FILE         write the figures there, too
+  bench nbd [OPTIONS]  compare the NBD server with stock and nbdkit
+                         --pairs N           runs of each server (default 3)
+                         --seconds N         length of a run (default 4)
+                         --only TEXT         cases whose name contains TEXT
+                         --ours FILE         take this binary instead of building one
   bench user [OPTIONS] compare the speed of RISC-V programs with stock
                          --pairs N           runs of each tool (default 5)
                          --ours FILE         take this binary instead of building one

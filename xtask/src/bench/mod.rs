@@ -7,6 +7,7 @@ mod cases;
 mod cipher;
 mod inputs;
 mod limits;
+mod nbd;
 mod report;
 mod runner;
 mod user;
@@ -38,6 +39,9 @@ struct Options {
 pub(crate) fn run(args: Vec<String>) -> Result<()> {
     if args.first().is_some_and(|name| name == "user") {
         return user::run(&args[1..]);
+    }
+    if args.first().is_some_and(|name| name == "nbd") {
+        return nbd::run(&args[1..]);
     }
     let options = Options::parse(args)?;
     apt::ensure(&[apt::E2FSPROGS, apt::NBDKIT])?;
