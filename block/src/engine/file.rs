@@ -10,6 +10,7 @@ use rustix::fs::FallocateFlags;
 use tokio::sync::Notify;
 
 use super::request::{Kind, Request};
+use super::ring::Outcome;
 use super::runtime::{self, Path};
 use super::{pool, ring};
 use crate::buf::{IoBuf, IoBufMut};
@@ -244,11 +245,20 @@ impl File {
                 Err(_) => inline.unsupported.store(true, Ordering::Relaxed),
             }
         }
-        let (request, result) = match runtime::path(self.0.options.aio)? {
-            Path::Ring(ring) => ring::perform(ring, request).await,
-            Path::Pool(pool) => pool.perform(request).await,
-        };
-        result.map(|()| request)
+        loop {
+            let (over, result) = match runtime::path(self.0.options.aio)? {
+                Path::Ring(ring) => match ring::perform(ring, request).await {
+                    Outcome::Over(over, result) => (over, result),
+                    Outcome::Refused(refused) => {
+                        // There is another path now, or none.
+                        request = refused;
+                        continue;
+                    }
+                },
+                Path::Pool(pool) => pool.perform(request).await,
+            };
+            return result.map(|()| over);
+        }
     }
 }
 

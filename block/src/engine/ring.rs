@@ -4,18 +4,23 @@
 //! gets its turn, behind all tasks that were runnable, or when a batch is full. That task waits for
 //! completions with the runtime's epoll on the ring's descriptor. The slab owns every request, with
 //! its buffer and file, until its completion arrives; futures only hold the slab's key.
+//!
+//! The system may refuse `io_uring_enter` from some moment on, as filters of system calls do that a
+//! process puts upon itself. What the kernel has not taken by then goes back to the caller, and the ring
+//! takes no more; what the kernel has taken completes as usual.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, opcode};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use smallvec::SmallVec;
 use tokio::io::Interest;
@@ -37,11 +42,15 @@ enum Stage {
     InFlight,
     /// Over, and not yet fetched by its future.
     Done(io::Result<()>),
+    /// The kernel never takes it; not yet fetched by its future.
+    Refused,
 }
 
 struct Entry {
     request: Request,
     stage: Stage,
+    /// Its place in the sequence of all requests prepared so far.
+    serial: u64,
     waker: Option<Waker>,
     abandoned: bool,
 }
@@ -85,6 +94,13 @@ struct State {
     limit: u32,
     /// Prepared requests that the kernel has not taken yet.
     prepared: u32,
+    /// How many requests were prepared so far.
+    serial: u64,
+    /// The error number with which the system has refused `io_uring_enter`. From then on that is not
+    /// called any more: the submission queue may refer to buffers that are gone.
+    refusal: Option<i32>,
+    /// What a refusal has left to do.
+    refused: Aftermath,
     /// Wakes the driving task; taken when that is done, until the task runs.
     driver: Option<Waker>,
 }
@@ -97,6 +113,10 @@ struct Aftermath {
 }
 
 impl Aftermath {
+    fn is_empty(&self) -> bool {
+        self.wakers.is_empty() && self.requests.is_empty()
+    }
+
     fn run(self) {
         drop(self.requests);
         for waker in self.wakers {
@@ -146,6 +166,9 @@ impl Ring {
                 in_flight: 0,
                 limit,
                 prepared: 0,
+                serial: 0,
+                refusal: None,
+                refused: Aftermath::default(),
                 driver: None,
             }),
             fd,
@@ -167,7 +190,8 @@ impl Ring {
             0 => BATCH,
             n => n.min(BATCH),
         };
-        let entry = Entry { request, stage: Stage::Waiting, waker: None, abandoned: false };
+        let entry =
+            Entry { request, stage: Stage::Waiting, serial: 0, waker: None, abandoned: false };
         let key = state.slab.insert(entry);
         if state.in_flight < state.limit && state.waiting.is_empty() {
             state.prepare(key);
@@ -181,12 +205,18 @@ impl Ring {
             self.reap();
         }
         let mut state = self.state.borrow_mut();
-        let driver = if state.prepared > 0 { state.driver.take() } else { None };
+        let needed = state.prepared > 0 || !state.refused.is_empty();
+        let driver = if needed { state.driver.take() } else { None };
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
         }
         key
+    }
+
+    /// The error number with which the system has come to refuse requests.
+    pub(super) fn refusal(&self) -> Option<i32> {
+        self.state.borrow().refusal
     }
 
     /// Gives prepared requests to the kernel.
@@ -214,18 +244,32 @@ impl Ring {
                 if state.in_flight == 0 && state.waiting.is_empty() {
                     return;
                 }
-                let want = usize::from(state.in_flight > 0);
-                if let Err(e) = state.uring.submit_and_wait(want)
-                    && !is_transient(&e)
-                {
+                if state.refusal.is_none() {
+                    let want = usize::from(state.in_flight > 0);
+                    let result = state.uring.submit_and_wait(want);
+                    state.prepared = state.unsubmitted();
+                    if let Err(e) = result
+                        && !is_transient(&e)
+                    {
+                        state.refuse(&e);
+                    }
+                } else if self.wait_for_completions().is_err() {
                     // The ring is broken. What the kernel may still write to must not be freed;
                     // dropping the state takes care of that.
                     return;
                 }
-                state.prepared = state.unsubmitted();
             }
             self.reap();
         }
+    }
+
+    /// Waits until completions have arrived, without `io_uring_enter`.
+    fn wait_for_completions(&self) -> io::Result<()> {
+        // SAFETY: the ring in `self` keeps its descriptor open.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
+        Ok(())
     }
 }
 
@@ -241,35 +285,77 @@ impl State {
 
     /// Puts the request `key` into the submission queue, once or again.
     fn prepare(&mut self, key: usize) {
+        if self.refusal.is_some() {
+            return self.send_back(key);
+        }
         let Some(entry) = self.slab.get_mut(key) else { return };
         if !matches!(entry.stage, Stage::InFlight) {
             entry.stage = Stage::InFlight;
             self.in_flight += 1;
         }
+        entry.serial = self.serial;
         let sqe = entry.request.entry().user_data(key as u64);
         loop {
             // SAFETY: the entry points into the request's buffer and names its file. The slab keeps
             // the request, unmoved buffer and file included, until the completion is reaped: a
-            // request leaves `Stage::InFlight` only there, and only other stages are removed.
+            // request leaves `Stage::InFlight` only there, or when the kernel has not taken it and
+            // never will, since `refusal` keeps `io_uring_enter` from being called again. Only
+            // requests in other stages are removed.
             if unsafe { self.uring.submission().push(&sqe) }.is_ok() {
                 break;
             }
             self.submit();
+            if self.refusal.is_some() {
+                return;
+            }
         }
+        self.serial += 1;
         self.prepared += 1;
     }
 
     fn submit(&mut self) {
-        while self.prepared > 0 {
+        while self.prepared > 0 && self.refusal.is_none() {
             let result = self.uring.submit();
             self.prepared = self.unsubmitted();
             match result {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if !is_transient(&e) => self.refuse(&e),
                 // Completions of what the kernel has make it try again.
                 Err(_) if self.in_flight > self.prepared && self.has_room() => return,
                 Err(_) => std::thread::sleep(Duration::from_millis(1)),
             }
+        }
+    }
+
+    /// The system refuses requests from now on: what the kernel has not taken goes back.
+    fn refuse(&mut self, error: &io::Error) {
+        self.refusal = Some(error.raw_os_error().unwrap_or(libc::ENOSYS));
+        let first_kept_back = self.serial - u64::from(self.prepared);
+        self.prepared = 0;
+        self.waiting.clear();
+        for key in 0..self.slab.entries.len() {
+            let kept_back = self.slab.get_mut(key).is_some_and(|entry| match entry.stage {
+                Stage::Waiting => true,
+                Stage::InFlight => entry.serial >= first_kept_back,
+                Stage::Done(_) | Stage::Refused => false,
+            });
+            if kept_back {
+                self.send_back(key);
+            }
+        }
+    }
+
+    /// Gives a request that the kernel does not have back to its future.
+    fn send_back(&mut self, key: usize) {
+        let Some(entry) = self.slab.get_mut(key) else { return };
+        if matches!(entry.stage, Stage::InFlight) {
+            self.in_flight -= 1;
+        }
+        entry.stage = Stage::Refused;
+        self.refused.wakers.extend(entry.waker.take());
+        if entry.abandoned {
+            self.refused.requests.extend(self.slab.remove(key).map(|entry| entry.request));
         }
     }
 
@@ -312,6 +398,10 @@ impl State {
             } else {
                 self.prepare(key);
             }
+        }
+        if !self.refused.is_empty() {
+            aftermath.wakers.extend(self.refused.wakers.drain(..));
+            aftermath.requests.extend(self.refused.requests.drain(..));
         }
         aftermath
     }
@@ -363,6 +453,14 @@ pub(super) fn perform(ring: Rc<Ring>, request: Request) -> RingOp {
     RingOp { ring, key, finished: false }
 }
 
+/// What became of a request on the ring.
+pub(super) enum Outcome {
+    /// It is over.
+    Over(Request, io::Result<()>),
+    /// The system refused it before anything, or the rest of it, was done. The ring takes no more.
+    Refused(Request),
+}
+
 /// Waits for a request on the ring.
 pub(super) struct RingOp {
     ring: Rc<Ring>,
@@ -371,14 +469,14 @@ pub(super) struct RingOp {
 }
 
 impl Future for RingOp {
-    type Output = (Request, io::Result<()>);
+    type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.ring.state.borrow_mut();
         let Some(entry) = state.slab.get_mut(self.key) else {
             unreachable!("the entry stays until its future takes it")
         };
-        if !matches!(entry.stage, Stage::Done(_)) {
+        if matches!(entry.stage, Stage::Waiting | Stage::InFlight) {
             if !entry.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
                 entry.waker = Some(cx.waker().clone());
             }
@@ -389,7 +487,10 @@ impl Future for RingOp {
         self.finished = true;
         match entry {
             Some(Entry { request, stage: Stage::Done(result), .. }) => {
-                Poll::Ready((request, result))
+                Poll::Ready(Outcome::Over(request, result))
+            }
+            Some(Entry { request, stage: Stage::Refused, .. }) => {
+                Poll::Ready(Outcome::Refused(request))
             }
             _ => unreachable!("checked above"),
         }
@@ -404,7 +505,7 @@ impl Drop for RingOp {
         let mut state = self.ring.state.borrow_mut();
         let Some(entry) = state.slab.get_mut(self.key) else { return };
         let waker = entry.waker.take();
-        let removed = if matches!(entry.stage, Stage::Done(_)) {
+        let removed = if matches!(entry.stage, Stage::Done(_) | Stage::Refused) {
             state.slab.remove(self.key)
         } else {
             entry.abandoned = true;

@@ -67,13 +67,12 @@ struct Context {
 
 impl Context {
     fn ring(&self) -> Result<&Rc<Ring>, i32> {
-        self.ring
-            .get_or_init(|| {
-                Ring::start(self.config.queue_depth)
-                    .map_err(|e| e.raw_os_error().unwrap_or(libc::ENOSYS))
-            })
-            .as_ref()
-            .map_err(|&errno| errno)
+        let started = self.ring.get_or_init(|| {
+            Ring::start(self.config.queue_depth)
+                .map_err(|e| e.raw_os_error().unwrap_or(libc::ENOSYS))
+        });
+        let ring = started.as_ref().map_err(|&errno| errno)?;
+        ring.refusal().map_or(Ok(ring), Err)
     }
 }
 

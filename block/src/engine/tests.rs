@@ -310,3 +310,73 @@ fn copies_stay_in_the_kernel() {
         .unwrap();
     }
 }
+
+/// Makes `io_uring_enter` fail with `EPERM` on this thread from now on.
+fn refuse_io_uring_enter() {
+    const LOAD_NUMBER: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const JUMP_IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    let number = u32::try_from(libc::SYS_io_uring_enter).unwrap();
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    let step = |code, jt, jf, k| {
+        let code = u16::try_from(code).unwrap();
+        libc::sock_filter { code, jt, jf, k }
+    };
+    let mut filter = [
+        step(LOAD_NUMBER, 0, 0, 0),
+        step(JUMP_IF_EQUAL, 0, 1, number),
+        step(RETURN, 0, 0, refused),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    // SAFETY: both calls change nothing but what this thread may do, and the kernel copies the program,
+    // which lives until then.
+    let results = unsafe {
+        [
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program),
+        ]
+    };
+    assert_eq!(results, [0, 0], "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn requests_take_another_way_when_the_ring_comes_to_be_refused() {
+    let config = EngineConfig {
+        inline_limit: 0,
+        queue_depth: 4,
+        pool: Pool::new(2),
+        ..EngineConfig::default()
+    };
+    // The filter stays with its thread.
+    let thread = std::thread::spawn(move || {
+        block_on(&config, async {
+            if active_mode() != ActiveMode::Uring {
+                return;
+            }
+            let file = temporary(FileOptions::default());
+            let strict = temporary(FileOptions { aio: Aio::IoUring, ..FileOptions::default() });
+            strict.write_at(0, pattern(0, 1), false).await.unwrap();
+            refuse_io_uring_enter();
+            // More than the queue takes, and one that nobody waits for.
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let mut dropped = Box::pin(file.write_at(0, pattern(0, 9), false));
+            assert!(dropped.as_mut().poll(&mut cx).is_pending());
+            let refused = strict.write_at(0, pattern(0, 2), false);
+            let writes = (0..50).map(|b| file.write_at(b * BLOCK as u64, pattern(b, 1), false));
+            let (refused, written) = futures_util::join!(refused, join_all(writes));
+            assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EPERM));
+            for result in written {
+                result.unwrap();
+            }
+            drop(dropped);
+            for block in 1..50 {
+                let buf = read_all(&file, block * BLOCK as u64, BLOCK).await;
+                assert!(*buf == *pattern(block, 1), "block {block}");
+            }
+            assert_eq!(active_mode(), ActiveMode::Threads);
+        })
+        .unwrap();
+    });
+    assert!(thread.join().is_ok());
+}
