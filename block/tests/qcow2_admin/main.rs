@@ -5,6 +5,7 @@ mod check;
 mod crash;
 mod create;
 mod damage;
+mod layout;
 mod measure;
 mod reopen;
 mod resize;

@@ -62,7 +62,7 @@ pub(crate) struct Search {
 enum MissingEntries {
     /// Move the table to where it has room for more.
     Grow,
-    /// Nothing; they are created one by one as they are needed.
+    /// Nothing; they are created as they are needed.
     Leave,
 }
 
@@ -118,6 +118,11 @@ impl Allocator {
         // What was passed is in use; a retry need not look at it again.
         self.first_free = start;
         let (first, clusters) = found?;
+        let (next, at) = self.refs.split(first + clusters);
+        if clusters < max && at == 0 && self.refs.block(next)?.is_none() {
+            // The rest is likely to be asked for next, and to follow.
+            self.cover_run(first, max, MissingEntries::Grow)?;
+        }
         self.first_free = first + clusters;
         self.take(first, clusters)
     }
@@ -135,12 +140,6 @@ impl Allocator {
         let start = Search { first: self.first_free, len: 0, next: self.first_free };
         let state = search.get_or_insert(start);
         while state.len < clusters {
-            let (index, _) = self.refs.split(state.next);
-            if clusters >= self.refs.block_entries() && self.refs.block(index)?.is_none() {
-                // The block would lie in the way of any run that needs it.
-                let first = if state.len == 0 { state.next } else { state.first };
-                self.cover_run(first, clusters, MissingEntries::Grow)?;
-            }
             let (found, free) = self.find(&mut state.next, clusters - state.len)?;
             if found != state.first + state.len {
                 (state.first, state.len) = (found, 0);
@@ -165,8 +164,10 @@ impl Allocator {
         self.take(first, clusters)
     }
 
-    /// Finds the first run of free clusters from `start` on. All refcounts of the run can be set.
-    /// `start` moves past blocks without any free cluster, even if the search must be continued.
+    /// Finds the first run of free clusters from `start` on, of at most `max`. All refcounts of the run
+    /// can be set: where it begins an area without a refcount block, that is created behind the `max`
+    /// clusters. `start` moves past blocks without any free cluster, even if the search must be
+    /// continued.
     fn find(&mut self, start: &mut u64, max: u64) -> Result<(u64, u64), AllocError> {
         let entries = self.refs.block_entries();
         let codec = self.refs.codec();
@@ -180,7 +181,9 @@ impl Allocator {
             }
             let (index, at) = self.refs.split(cluster);
             let Some(block) = self.refs.block(index)? else {
-                self.add_block(index)?;
+                if !self.cover_run(cluster, max, MissingEntries::Grow)? {
+                    self.add_block(index)?;
+                }
                 continue;
             };
             let len = entries.as_usize();
@@ -227,20 +230,21 @@ impl Allocator {
         let blocks = clusters.div_ceil(self.refs.block_entries()) + 4;
         self.refs.raise_capacity(blocks.as_usize());
         let mut start = self.first_free;
-        let found = self.find(&mut start, 1);
+        let found = self.find(&mut start, clusters);
         self.first_free = start;
         let (first, _) = found?;
-        self.cover_run(first, clusters, MissingEntries::Leave)
+        self.cover_run(first, clusters, MissingEntries::Leave).map(drop)
     }
 
     /// Creates the missing refcount blocks of the run of `clusters` clusters from `first` on behind that
-    /// run, if they fit there. Where the table has no entries for them, it grows or nothing happens.
+    /// run, and returns whether they fit there. Where the table has no entries for them, it grows or
+    /// nothing happens.
     fn cover_run(
         &mut self,
         first: u64,
         clusters: u64,
         missing_entries: MissingEntries,
-    ) -> Result<(), AllocError> {
+    ) -> Result<bool, AllocError> {
         let place = first.saturating_add(clusters);
         let mut missing = Vec::new();
         loop {
@@ -260,20 +264,21 @@ impl Allocator {
         }
         let end = place.saturating_add(missing.len() as u64);
         if let Some(&last) = missing.last().filter(|&&last| last >= self.refs.table_len()) {
-            return match missing_entries {
-                MissingEntries::Grow => self.grow_table(last),
-                MissingEntries::Leave => Ok(()),
-            };
+            match missing_entries {
+                MissingEntries::Grow => self.grow_table(last)?,
+                MissingEntries::Leave => return Ok(false),
+            }
         }
         for cluster in place..end {
             if self.refs.get(cluster)? != 0 {
-                return Ok(());
+                return Ok(false);
             }
         }
         for (cluster, index) in (place..end).zip(&missing) {
             self.refs.create_block(*index, cluster * self.geometry.cluster_size());
         }
-        self.take(place, missing.len() as u64).map(|_| ())
+        self.take(place, missing.len() as u64)?;
+        Ok(true)
     }
 
     /// Gives up the refcount blocks below `next` that count nothing but themselves, from the last one
@@ -301,43 +306,41 @@ impl Allocator {
         Ok(())
     }
 
-    /// Moves the refcount table into the first area that it does not cover yet, with room for block
-    /// `index`, half as much again, and the blocks for that area.
+    /// Moves the refcount table, with room for block `index` and half as much again, to the start of the
+    /// area behind the one that block `index` covers, with the blocks that this needs. All of it counts
+    /// as used, but for the area of block `index`.
     fn grow_table(&mut self, index: u64) -> Result<(), AllocError> {
         let cluster_size = self.geometry.cluster_size();
-        let entries = self.refs.block_entries();
-        let old_len = self.refs.table_len();
-        let first = old_len * entries;
-        let mut blocks = 1;
-        let clusters = loop {
-            let wanted = (index + 1 + blocks).max(old_len + old_len / 2);
-            let bytes = wanted.checked_mul(8).ok_or(AllocError::Full)?;
-            let limit = MAX_REFTABLE_BYTES / cluster_size;
-            // The extra half is optional, what is needed now is not.
-            let least = self.geometry.clusters((index + 1 + blocks) * 8);
-            let clusters = self.geometry.clusters(bytes).min(limit);
-            if clusters < least {
-                return Err(AllocError::Full);
-            }
-            let needed = (blocks + clusters).div_ceil(entries);
-            if needed <= blocks {
-                break clusters;
-            }
-            blocks = needed;
-        };
+        let area = index + 1;
+        let first = area * self.refs.block_entries();
+        // As the reference does: what is there already is counted once more.
+        let (_, table) = self.geometry.refcount_structures(first);
+        let (needed, _) = self.geometry.refcount_structures(first + table.div_ceil(2));
+        let limit = MAX_REFTABLE_BYTES / cluster_size;
+        // The extra half is optional, what is needed now is not.
+        let wanted = self.geometry.clusters((needed + needed.div_ceil(2)) * 8).min(limit);
+        if wanted < self.geometry.clusters(needed * 8) {
+            return Err(AllocError::Full);
+        }
+        let blocks = needed - area;
         let offset = (first + blocks) * cluster_size;
-        if offset.checked_add(clusters * cluster_size).is_none_or(|end| end > MAX_HOST_OFFSET) {
+        if offset.checked_add(wanted * cluster_size).is_none_or(|end| end > MAX_HOST_OFFSET) {
             return Err(AllocError::Full);
         }
         // At most 8 MiB divided by the cluster size.
-        let place = (offset, u32::try_from(clusters).map_err(|_| AllocError::Full)?);
+        let place = (offset, u32::try_from(wanted).map_err(|_| AllocError::Full)?);
         let old = self.refs.move_table(place);
         self.old_tables.push(HostRun { offset: old.0, clusters: u64::from(old.1), fresh: false });
         for n in 0..blocks {
-            self.refs.create_block(old_len + n, (first + n) * cluster_size);
+            self.refs.create_block(area + n, (first + n) * cluster_size);
         }
-        self.take(first, blocks + clusters)?;
+        self.take(first, blocks + wanted)?;
         Ok(())
+    }
+
+    /// Whether the refcount table moved, and its former place is not to be freed by anyone yet.
+    pub(crate) fn has_old_tables(&self) -> bool {
+        !self.old_tables.is_empty()
     }
 
     /// Former places of the refcount table, to be freed like other clusters.

@@ -43,26 +43,18 @@ impl Layout {
         let l1_bytes = l1_entries * 8;
         let l1_clusters = geometry.clusters(l1_bytes);
         let crypto_clusters = geometry.clusters(crypto_bytes);
-        let per_block = 1 << geometry.refblock_bits();
-        let (mut reftable_clusters, mut refblocks) = (1, 1);
-        // Both grow only, and each by less than what it describes: this ends.
-        loop {
-            let clusters = 1 + reftable_clusters + refblocks + l1_clusters + crypto_clusters;
-            let blocks = clusters.div_ceil(per_block);
-            let table = geometry.clusters(blocks * 8);
-            if (table, blocks) == (reftable_clusters, refblocks) {
-                let crypto_cluster = clusters - crypto_clusters;
-                return Layout {
-                    reftable_clusters,
-                    refblocks,
-                    l1_offset: (crypto_cluster - l1_clusters) << geometry.cluster_bits,
-                    l1_bytes,
-                    crypto_offset: crypto_cluster << geometry.cluster_bits,
-                    crypto_bytes,
-                    clusters,
-                };
-            }
-            (reftable_clusters, refblocks) = (table, blocks);
+        let others = 1 + l1_clusters + crypto_clusters;
+        let (refblocks, reftable_clusters) = geometry.refcount_structures(others);
+        let clusters = others + reftable_clusters + refblocks;
+        let crypto_cluster = clusters - crypto_clusters;
+        Layout {
+            reftable_clusters,
+            refblocks,
+            l1_offset: (crypto_cluster - l1_clusters) << geometry.cluster_bits,
+            l1_bytes,
+            crypto_offset: crypto_cluster << geometry.cluster_bits,
+            crypto_bytes,
+            clusters,
         }
     }
 

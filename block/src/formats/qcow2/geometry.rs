@@ -157,6 +157,21 @@ impl Geometry {
         self.cluster_bits + 3 - self.refcount_order
     }
 
+    /// What counts the references to `clusters` clusters and to itself: refcount blocks, and clusters of
+    /// the refcount table.
+    pub(crate) fn refcount_structures(&self, clusters: u64) -> (u64, u64) {
+        let (mut blocks, mut table) = (0, 0);
+        // Both grow only, and each by less than what it describes: this ends.
+        loop {
+            let needed = (clusters + blocks + table).div_ceil(1 << self.refblock_bits());
+            let needed_table = self.clusters(needed * 8);
+            if (needed, needed_table) == (blocks, table) {
+                return (blocks, table);
+            }
+            (blocks, table) = (needed, needed_table);
+        }
+    }
+
     /// Position of the sector count in a compressed cluster descriptor.
     pub(crate) fn compressed_shift(&self) -> u32 {
         62 - (self.cluster_bits - 8)

@@ -72,21 +72,8 @@ fn metadata_size(disk: u64, geometry: &Geometry) -> Option<u64> {
         .checked_add(l2_bytes)?
         .checked_add(l1_bytes.checked_next_multiple_of(cluster_size)?)?;
     let clusters = tables.checked_add(disk)? >> geometry.cluster_bits;
-    let refcounts = refcount_clusters(clusters, geometry).checked_mul(cluster_size)?;
-    tables.checked_add(refcounts)
-}
-
-/// Clusters of the refcount table and blocks that cover `clusters` clusters and themselves.
-fn refcount_clusters(clusters: u64, geometry: &Geometry) -> u64 {
-    let (mut table, mut blocks) = (0, 0);
-    loop {
-        let needed = (clusters + table + blocks).div_ceil(1 << geometry.refblock_bits());
-        let needed_table = geometry.clusters(needed * 8);
-        if (needed, needed_table) == (blocks, table) {
-            return table + blocks;
-        }
-        (blocks, table) = (needed, needed_table);
-    }
+    let (blocks, table) = geometry.refcount_structures(clusters);
+    tables.checked_add((blocks + table).checked_mul(cluster_size)?)
 }
 
 /// Bytes of the clusters in which `source` has data that does not read as zeroes.

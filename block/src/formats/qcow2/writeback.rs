@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use super::alloc::Allocator;
+use super::alloc::{Allocator, HostRun};
 use super::header::REFTABLE_FIELDS;
 use super::image::Image;
 use super::l1::{CapturedSector, L1Table};
@@ -97,26 +97,48 @@ impl Image {
         task.await.unwrap_or_else(|stopped| Err(self.unsupported(&stopped.to_string())))
     }
 
-    /// Writes refcounts back although they may lag behind.
+    /// Writes refcounts back although they may lag behind, and frees the former place of their table if
+    /// it moved.
     pub(super) async fn write_refcounts_back(self: &Arc<Image>) -> Result<()> {
         let rounds = Arc::clone(&self.rounds.succeeded).lock_owned().await;
         let image = Arc::clone(self);
         let task = engine::spawn_local(async move {
-            let captured = image.alloc.lock().refs.capture();
-            let mut round = Round::of_refcounts(&image, captured);
-            let result = round.write_refcounts().await;
-            drop(round);
+            let result = image.refcount_round().await;
             drop(rounds);
             result
         });
         task.await.unwrap_or_else(|stopped| Err(self.unsupported(&stopped.to_string())))
     }
 
+    async fn refcount_round(&self) -> Result<()> {
+        let mut round = Round::of_refcounts(self);
+        round.write_refcounts().await?;
+        if round.removed.is_empty() {
+            return Ok(());
+        }
+        self.file.flush().await?;
+        // Requests never look at refcount tables on disk: none can be using the old one.
+        let old_tables = std::mem::take(&mut round.removed);
+        drop(round);
+        self.count_off(old_tables).await
+    }
+
+    /// Frees the former place of the refcount table if it moved.
+    pub(super) async fn free_old_tables(self: &Arc<Image>) -> Result<()> {
+        let moved = self.alloc.lock().has_old_tables();
+        if moved { self.write_refcounts_back().await } else { Ok(()) }
+    }
+
     fn is_dirty(&self, refcounts: Refcounts) -> bool {
         self.l2.dirty_count() > 0
             || self.pending.has_unmapped()
             || self.l1.load().is_dirty()
-            || (refcounts == Refcounts::Write && self.alloc.lock().refs.is_dirty())
+            || (refcounts == Refcounts::Write && self.has_dirty_refcounts())
+    }
+
+    fn has_dirty_refcounts(&self) -> bool {
+        let alloc = self.alloc.lock();
+        alloc.refs.is_dirty() || alloc.has_old_tables()
     }
 
     fn refcounts(&self) -> Refcounts {
@@ -162,7 +184,11 @@ impl Image {
 
     /// Counts off references that are gone from the disk and that no request can be using.
     async fn reclaim(&self) -> Result<()> {
-        let mut safe = self.pending.take_safe(&self.epochs);
+        self.count_off(self.pending.take_safe(&self.epochs)).await
+    }
+
+    /// Counts off references, in the order of offsets, that are gone from the disk.
+    async fn count_off(&self, mut safe: Vec<Freed>) -> Result<()> {
         let cluster_size = self.geometry().cluster_size();
         for (offset, clusters) in discarded_runs(&safe, cluster_size) {
             let len = clusters * cluster_size;
@@ -221,6 +247,21 @@ fn discarded_runs(freed: &[Freed], cluster_size: u64) -> Vec<(u64, u64)> {
     runs
 }
 
+/// Former places of the refcount table, to be counted off when the disk knows the present one.
+fn take_old_tables(image: &Image) -> Vec<Freed> {
+    let discarded = image.tuning().pass_discard_other;
+    let kind = if discarded { FreedKind::Discarded } else { FreedKind::Other };
+    let mut old_tables = image.alloc.lock().take_old_tables();
+    old_tables.sort_unstable_by_key(|table| table.offset);
+    let stored = image.header.lock().reftable_offset;
+    for table in old_tables.iter().filter(|table| table.offset != stored) {
+        // It moved on before the disk knew of it.
+        image.metadata.remove(Structure::REFCOUNT_TABLE, table.offset);
+    }
+    let freed = |table: HostRun| Freed { offset: table.offset, clusters: table.clusters, kind };
+    old_tables.into_iter().map(freed).collect()
+}
+
 /// What one round writes. Parts that were not written when it is dropped become dirty again.
 struct Round<'i> {
     image: &'i Image,
@@ -235,19 +276,9 @@ impl<'i> Round<'i> {
     /// Takes what is dirty. The order matters; see the module's description.
     fn capture(image: &'i Image, refcounts: Refcounts) -> Round<'i> {
         let mut removed = image.pending.take_unmapped();
-        let discarded = image.tuning().pass_discard_other;
-        let kind = if discarded { FreedKind::Discarded } else { FreedKind::Other };
-        let old_tables = image.alloc.lock().take_old_tables();
-        let stored = image.header.lock().reftable_offset;
-        for table in old_tables.iter().filter(|table| table.offset != stored) {
-            // It moved on before the disk knew of it.
-            image.metadata.remove(Structure::REFCOUNT_TABLE, table.offset);
+        if refcounts == Refcounts::Write {
+            removed.extend(take_old_tables(image));
         }
-        removed.extend(old_tables.iter().map(|table| Freed {
-            offset: table.offset,
-            clusters: table.clusters,
-            kind,
-        }));
         let l1_table = image.l1.load_full();
         let l1 = l1_table.capture();
         let l2 = image.l2.capture();
@@ -256,10 +287,11 @@ impl<'i> Round<'i> {
     }
 
     /// A round of nothing but refcounts.
-    fn of_refcounts(image: &'i Image, captured: CapturedRefcounts) -> Round<'i> {
-        let refcounts = Some(captured);
+    fn of_refcounts(image: &'i Image) -> Round<'i> {
+        let removed = take_old_tables(image);
+        let refcounts = Some(image.alloc.lock().refs.capture());
         let l1_table = image.l1.load_full();
-        Round { image, removed: Vec::new(), l1_table, l1: Vec::new(), l2: Vec::new(), refcounts }
+        Round { image, removed, l1_table, l1: Vec::new(), l2: Vec::new(), refcounts }
     }
 
     async fn write_refcounts(&mut self) -> Result<()> {
