@@ -11,7 +11,6 @@ use super::entry::{Cluster, L1Entry, Standard};
 use super::header::{L1_FIELDS, MAX_L1_BYTES, SIZE_FIELD};
 use super::image::Image;
 use super::l1::L1Table;
-use super::map::{MAX_RUNS, Place, Run};
 use super::overlap::Structure;
 use super::pending::{Freed, FreedKind};
 use super::remap::Change;
@@ -169,9 +168,8 @@ impl Image {
             other => other,
         };
         if prealloc != Prealloc::Off {
-            let bare = new > old && self.has_bare_tail(old).await?;
-            let start = if bare { self.geometry().cluster_start(old) } else { old_end };
-            self.preallocate(start, new, prealloc).await?;
+            self.preallocate_tail(old, new.min(old_end), prealloc).await?;
+            self.preallocate(old_end, new, prealloc).await?;
         }
         if new <= old_end {
             return Ok(());
@@ -183,16 +181,34 @@ impl Image {
         Ok(())
     }
 
-    /// Whether the cluster in which the disk ends has no storage, and would show nothing but zeroes if
-    /// it got some.
-    async fn has_bare_tail(self: &Arc<Image>, end: u64) -> Result<bool> {
-        let start = self.geometry().cluster_start(end);
-        if start == end || self.backing.as_ref().is_some_and(|backing| backing.size() > start) {
-            return Ok(false);
+    /// Gives the cluster in which the disk ends at `from` storage if it has none; the disk will reach up
+    /// to `to` in it.
+    async fn preallocate_tail(
+        self: &Arc<Image>,
+        from: u64,
+        to: u64,
+        prealloc: Prealloc,
+    ) -> Result<()> {
+        let (start, end) = (self.geometry().cluster_start(from), self.cluster_end(from));
+        if from >= to || start == from {
+            return Ok(());
         }
-        let _inside = self.epochs.enter();
-        let runs = self.map(start, 1, MAX_RUNS).await?;
-        Ok(matches!(runs[..], [Run { place: Place::Unallocated { host: None }, .. }, ..]))
+        let locked = self.ranges.begin(start..end, true).await;
+        let slice = self.writable_slice(start).await?;
+        let backing_shows = self.backing.as_ref().is_some_and(|backing| backing.size() > start);
+        match self.cluster(&slice, start).await? {
+            Cluster::Standard(Standard { host: Some(_), .. }) => Ok(()),
+            Cluster::Standard(Standard { allocated: 0, zero: 0, .. }) if !backing_shows => {
+                self.preallocate_piece(start, end, prealloc).await.map(drop)
+            }
+            // What the subclusters of the tail show needs no storage.
+            _ if self.geometry().extended_l2 => Ok(()),
+            _ => {
+                drop(locked);
+                // Along with that goes what the rest of the cluster shows.
+                self.write_zero_data(from, to).await
+            }
+        }
     }
 
     /// The last cluster before the old end may hold anything behind it.
@@ -250,18 +266,28 @@ impl Image {
             let coverage = self.geometry().l2_coverage();
             let next = end.min((at / coverage + 1).saturating_mul(coverage));
             let locked = self.ranges.begin(at..next, true).await;
-            // An L2 table comes before the data that it maps.
-            self.writable_slice(at).await?;
-            if self.data_file.is_some() {
-                self.map_storage(at, at, next - at).await?;
-                at = next;
-            } else {
-                at += self.allocate_storage(at, next - at, prealloc).await?;
-            }
+            at += self.preallocate_piece(at, next, prealloc).await?;
             drop(locked);
             self.balance().await?;
         }
         Ok(())
+    }
+
+    /// Does that for the first part of a range that one L2 table maps and that is locked. Returns how many
+    /// bytes were done.
+    async fn preallocate_piece(
+        self: &Arc<Image>,
+        start: u64,
+        end: u64,
+        prealloc: Prealloc,
+    ) -> Result<u64> {
+        // An L2 table comes before the data that it maps.
+        self.writable_slice(start).await?;
+        if self.data_file.is_none() {
+            return self.allocate_storage(start, end - start, prealloc).await;
+        }
+        self.map_storage(start, start, end - start).await?;
+        Ok(end - start)
     }
 
     /// Allocates storage for up to `len` guest bytes at `guest`, and returns for how many.
