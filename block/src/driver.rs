@@ -360,6 +360,12 @@ pub trait Driver: Send + Sync + 'static {
         unsupported(self.info().name, "efficient zero writes are not supported")
     }
 
+    /// Whether [`Driver::discard`] wants ranges as the user gave them, aligned or not, since it does not
+    /// only give storage back.
+    fn discards_unaligned(&self) -> bool {
+        false
+    }
+
     /// Gives storage back; the content of the range becomes unspecified or zero.
     fn discard(&self, offset: u64, len: u64) -> DriverFuture<'_, ()> {
         let _ = (offset, len);

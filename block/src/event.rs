@@ -97,7 +97,7 @@ crate::option_words! {
         L1ShrinkFreeL2Clusters = "l1_shrink_free_l2_clusters",
         /// Data that copy-on-read found is written.
         CorWrite = "cor_write",
-        /// Storage for clusters is reserved in the file.
+        /// A part of new clusters is to read as zeroes, beside data that is written.
         ClusterAllocSpace = "cluster_alloc_space",
         /// No place: true from the beginning.
         None = "none",

@@ -110,9 +110,9 @@ impl Node {
         }
     }
 
-    /// What messages call this node: its plain file name, else its node name.
+    /// What messages call this node: the plain name of the file that it is about, else its node name.
     pub fn label(&self) -> String {
-        self.identity.exact.clone().unwrap_or_else(|| self.name.clone())
+        self.base_filename().unwrap_or_else(|| self.name.clone())
     }
 
     /// The driver instance.
@@ -350,7 +350,8 @@ impl Node {
             return Ok(());
         }
         let limits = self.driver.limits();
-        let align = u64::from(limits.request_alignment.max(1));
+        let unaligned = self.driver.discards_unaligned();
+        let align = if unaligned { 1 } else { u64::from(limits.request_alignment.max(1)) };
         let Some(start) = offset.checked_next_multiple_of(align) else { return Ok(()) };
         let end =
             if offset + len == self.size() { offset + len } else { (offset + len) / align * align };

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use cairn_block::dirty_bitmap::BitmapChange;
 use cairn_block::driver::WriteFlags;
-use cairn_block::{IoBufMut, Result};
+use cairn_block::{Error, IoBufMut, Result};
 
 use super::support::{create, expect, graph, open, run};
 
@@ -109,6 +110,30 @@ fn a_raw_data_file_holds_encrypted_data() {
     assert_eq!(stored.len(), SIZE);
     let plain = stored.chunks(512).filter(|sector| sector.iter().all(|&byte| byte == 5)).count();
     assert_eq!(plain, 0, "sectors that everybody can read");
+}
+
+#[test]
+fn bitmaps_of_encrypted_images_record_discards_of_any_length() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("image");
+    let list = "size=1M,encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=0";
+    create("qcow2", &path, list).expect("created");
+    let image = format!(
+        "driver=qcow2,file.driver=file,file.filename={},encrypt.key-secret=s",
+        path.display()
+    );
+    let recorded = run(async {
+        let graph = graph();
+        let image = open(&graph, &image).await?;
+        let add = BitmapChange::Add { granularity_bits: Some(9), enabled: true };
+        graph.change_bitmap(&image.node(), "record", add).await?;
+        image.discard(1000, 10).await?;
+        image.discard(300_000, 1000).await?;
+        let bitmap = graph.load_bitmap(&image.node(), "record").await?;
+        image.close().await?;
+        Ok::<_, Error>([bitmap.next_dirty(0), bitmap.next_dirty(1024)])
+    });
+    assert_eq!(recorded.expect("recorded"), [Some(512..1024), Some(299_520..301_056)]);
 }
 
 #[test]

@@ -482,3 +482,18 @@ fn errors_injected_on_the_way_fail_the_request() {
         }
     }
 }
+
+#[test]
+fn errors_beside_the_data_of_new_clusters_fail_the_write() {
+    let rules: &'static [&'static str] = &[
+        QCOW2,
+        "printf '[inject-error]\nevent = \"cluster_alloc_space\"\nerrno = \"28\"\nonce = \"on\"\n' \
+         > rules",
+    ];
+    for write in ["write 0 512", "write 1000 100k", "write 64k 100k"] {
+        let out = same(rules, &[write], "blkdebug:rules:a.qcow2");
+        assert_eq!(out, "write failed: No space left on device", "{write}");
+    }
+    let out = same(rules, &["write 64k 64k"], "blkdebug:rules:a.qcow2");
+    assert!(out.starts_with("wrote"), "there is nothing beside the data: {out}");
+}

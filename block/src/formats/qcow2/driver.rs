@@ -169,6 +169,11 @@ impl Driver for Qcow2 {
         Box::pin(self.image.write_zeroes(offset, len, flags))
     }
 
+    fn discards_unaligned(&self) -> bool {
+        // Bitmaps record all of the range.
+        true
+    }
+
     fn discard(&self, offset: u64, len: u64) -> DriverFuture<'_, ()> {
         Box::pin(self.image.discard(offset, len))
     }

@@ -138,6 +138,7 @@ impl Image {
         while at < end {
             let next = end.min(self.slice_end(at));
             let first = self.geometry().cluster_start(at);
+            self.free_old_tables().await?;
             let _locked = self.ranges.begin(first..self.cluster_end(next), true).await;
             let slice = self.writable_slice(at).await?;
             while at < next {
@@ -313,12 +314,18 @@ impl Image {
     ) -> Result<()> {
         let base = self.geometry().cluster_start(group.start);
         let (mut start, mut end) = fill;
-        if fresh && !self.crypt.is_encrypted() {
+        let partial = start < group.start || group.end < end;
+        if partial && group.host.is_none() && !self.crypt.is_encrypted() {
+            let head_is_zero = self.reads_as_zero(start, group.start).await?;
+            let tail_is_zero = self.reads_as_zero(group.end, end).await?;
+            if head_is_zero && tail_is_zero {
+                self.file.event(Event::ClusterAllocSpace).await;
+            }
             // Storage that reads as zeroes needs no zeroes written to it.
-            if self.reads_as_zero(start, group.start).await? {
+            if fresh && head_is_zero {
                 start = group.start;
             }
-            if self.reads_as_zero(group.end, end).await? {
+            if fresh && tail_is_zero {
                 end = group.end;
             }
         }
