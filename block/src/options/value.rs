@@ -223,16 +223,20 @@ impl Dict {
     /// Names and values in the order of QEMU's hash table: by bucket, and within one bucket the
     /// newest first.
     pub fn reference_order(&self) -> Vec<(&str, &Value)> {
-        let mut ordered: Vec<_> = self.iter().collect();
-        ordered.reverse();
-        ordered.sort_by_key(|(key, _)| reference_hash(key) % BUCKETS);
-        ordered
+        in_reference_order(self.iter().collect())
     }
 
     /// A map of entries whose names are known to differ.
     pub(super) fn from_distinct(entries: Vec<(String, Value)>) -> Dict {
         Dict { entries: entries.into_iter().map(|(k, v)| (k.into(), v)).collect() }
     }
+}
+
+/// Names and what belongs to them, given in insertion order, in that of [`Dict::reference_order`].
+pub(super) fn in_reference_order<T>(mut entries: Vec<(&str, T)>) -> Vec<(&str, T)> {
+    entries.reverse();
+    entries.sort_by_key(|(key, _)| reference_hash(key) % BUCKETS);
+    entries
 }
 
 /// The hash of the reference's string tables (the function of TDB, the trivial database).

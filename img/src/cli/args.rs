@@ -1,6 +1,7 @@
 //! Arguments that several commands share, and how their values are read.
 
-use std::io::Write as _;
+use std::fmt;
+use std::io::{BufWriter, Write as _};
 use std::sync::Arc;
 
 use cairn_block::graph::{Graph, Policy};
@@ -121,6 +122,32 @@ impl ProgressArgs {
 /// Prints to standard output.
 pub fn print(text: &str) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).map_err(Error::Stdout)
+}
+
+/// Prints what `write` writes to standard output, without having all of it in memory.
+pub(super) fn print_with(
+    write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result,
+) -> Result<()> {
+    let mut out = Output { out: BufWriter::new(std::io::stdout().lock()), failure: None };
+    // `Output` knows why, if that fails.
+    let _ = write(&mut out);
+    let flushed = out.out.flush();
+    out.failure.map_or(flushed, Err).map_err(Error::Stdout)
+}
+
+/// Takes text for a stream of bytes.
+struct Output<W> {
+    out: W,
+    failure: Option<std::io::Error>,
+}
+
+impl<W: std::io::Write> fmt::Write for Output<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.out.write_all(text.as_bytes()).map_err(|error| {
+            self.failure = Some(error);
+            fmt::Error
+        })
+    }
 }
 
 /// Reads a size in bytes. `what` says what the size is, for the message.

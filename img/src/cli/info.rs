@@ -5,7 +5,9 @@ use cairn_block::graph::{Bounds, Policy};
 use cairn_block::options::CacheMode;
 use clap::Args;
 
-use super::args::{FormatArgs, ObjectArgs, OutputArgs, OutputForm, ShareArgs, cache_or, print};
+use super::args::{
+    FormatArgs, ObjectArgs, OutputArgs, OutputForm, ShareArgs, cache_or, print_with,
+};
 use crate::error::Result;
 use crate::ops::info::{InfoRequest, info};
 use crate::output::info::{human, json};
@@ -69,9 +71,9 @@ impl Info {
             judge,
         };
         let images = runtime::run(&EngineConfig::default(), info(&graph, &request))?;
-        print(&match self.output.output {
-            OutputForm::Human => human(&images),
-            OutputForm::Json => json(&images, self.backing_chain),
+        print_with(|out| match self.output.output {
+            OutputForm::Human => human(&images, out),
+            OutputForm::Json => json(&images, self.backing_chain, out),
         })?;
         Ok(0)
     }

@@ -4,7 +4,7 @@ use cairn_block::engine::EngineConfig;
 use cairn_block::graph::Policy;
 use clap::Args;
 
-use super::args::{DryRunArgs, FormatArgs, ObjectArgs, QuietArgs, ShareArgs, print};
+use super::args::{DryRunArgs, FormatArgs, ObjectArgs, QuietArgs, ShareArgs, print_with};
 use crate::error::{Error, Result};
 use crate::ops::snapshot::{self, Action};
 use crate::output::snapshot::table;
@@ -66,7 +66,8 @@ impl Snapshot {
         let config = EngineConfig::default();
         let Some(action) = actions.pop() else {
             let list = snapshot::list(&graph, &spec, self.share.force_share);
-            print(&table(&runtime::run(&config, list)?, ""))?;
+            let snapshots = runtime::run(&config, list)?;
+            print_with(|out| table(&snapshots, "", out))?;
             return Ok(0);
         };
         if self.share.force_share {

@@ -1,11 +1,12 @@
 //! What `info` prints.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write};
 
 use cairn_block::driver::{Limits, SnapshotInfo};
+use cairn_block::options::json::Document;
 use cairn_block::options::{Dict, Value, format_size};
 
-use super::{json_document, snapshot};
+use super::{snapshot, write_json};
 use crate::ops::info::ImageInfo;
 use crate::ops::limits::MAX_SEGMENTS;
 use crate::ops::safety::Safety;
@@ -13,21 +14,25 @@ use crate::ops::safety::Safety;
 /// Spaces for each level.
 const INDENT: usize = 4;
 
-/// The images for people, with an empty line in between.
-pub fn human(images: &[ImageInfo]) -> String {
-    let texts: Vec<String> = images
-        .iter()
-        .map(|image| {
-            let mut text = String::new();
-            node(&mut text, image, 0, "", false);
-            text
-        })
-        .collect();
-    texts.join("\n")
+/// Writes the images for people, with an empty line in between.
+pub fn human(images: &[ImageInfo], out: &mut dyn Write) -> fmt::Result {
+    for (index, image) in images.iter().enumerate() {
+        if index > 0 {
+            out.write_char('\n')?;
+        }
+        node(out, image, 0, "", false)?;
+    }
+    Ok(())
 }
 
 /// One node and its children. `path` has the names of the edges that lead to it.
-fn node(text: &mut String, info: &ImageInfo, level: usize, path: &str, is_child: bool) {
+fn node(
+    out: &mut dyn Write,
+    info: &ImageInfo,
+    level: usize,
+    path: &str,
+    is_child: bool,
+) -> fmt::Result {
     let pad = " ".repeat(level * INDENT);
     // A protocol on its own, with no format above, is an image like any other.
     let [name, format, size] = if is_child && info.is_protocol {
@@ -36,174 +41,155 @@ fn node(text: &mut String, info: &ImageInfo, level: usize, path: &str, is_child:
         ["image", "file format", "virtual size"]
     };
     let disk = info.allocated_size.map_or("unavailable".to_owned(), format_size);
-    let _ = write!(
-        text,
+    write!(
+        out,
         "{pad}{name}: {}\n{pad}{format}: {}\n{pad}{size}: {} ({} bytes)\n{pad}disk size: {disk}\n",
         info.filename,
         info.format,
         format_size(info.size),
         info.size,
-    );
+    )?;
     let facts = &info.format_info;
     if facts.encrypted {
-        let _ = writeln!(text, "{pad}encrypted: yes");
+        writeln!(out, "{pad}encrypted: yes")?;
     }
     if let Some(size) = facts.cluster_size {
-        let _ = writeln!(text, "{pad}cluster_size: {size}");
+        writeln!(out, "{pad}cluster_size: {size}")?;
     }
     if facts.dirty == Some(true) {
-        let _ = writeln!(text, "{pad}cleanly shut down: no");
+        writeln!(out, "{pad}cleanly shut down: no")?;
     }
     if let Some(file) = &facts.backing_file {
-        let _ = write!(text, "{pad}backing file: {file}");
+        write!(out, "{pad}backing file: {file}")?;
         match &info.full_backing_file {
-            None => text.push_str(" (cannot determine actual path)"),
-            Some(full) if full != file => {
-                let _ = write!(text, " (actual path: {full})");
-            }
+            None => out.write_str(" (cannot determine actual path)")?,
+            Some(full) if full != file => write!(out, " (actual path: {full})")?,
             Some(_) => {}
         }
-        text.push('\n');
+        out.write_char('\n')?;
         if let Some(format) = &facts.backing_format {
-            let _ = writeln!(text, "{pad}backing file format: {format}");
+            writeln!(out, "{pad}backing file format: {format}")?;
         }
     }
     if let Some(limits) = &info.limits {
-        let _ = writeln!(text, "{pad}Block limits:");
-        dict_lines(text, &limits_json(limits), level + 1);
+        writeln!(out, "{pad}Block limits:")?;
+        dict_lines(out, &limits_json(limits), level + 1)?;
     }
-    text.push_str(&snapshot::table(&facts.snapshots, &pad));
+    snapshot::table(&facts.snapshots, &pad, out)?;
     if let Some(specific) = facts.specific.as_ref().filter(|dict| !dict.is_empty()) {
-        specific_lines(text, specific, level);
+        specific_lines(out, specific, level)?;
     }
     if let Some(safety) = &info.safety {
-        let _ = writeln!(text, "{pad}safety: {}", safety.verdict());
+        writeln!(out, "{pad}safety: {}", safety.verdict())?;
         for reason in &safety.reasons {
-            let _ = writeln!(text, "{pad}    {}: {}", reason.check, reason.detail);
+            writeln!(out, "{pad}    {}: {}", reason.check, reason.detail)?;
         }
     }
     for (name, child) in &info.children {
         let path = format!("{path}/{name}");
-        let _ = writeln!(text, "{pad}Child node '{path}':");
-        node(text, child, level + 1, &path, true);
+        writeln!(out, "{pad}Child node '{path}':")?;
+        node(out, child, level + 1, &path, true)?;
     }
+    Ok(())
 }
 
-/// The format's own facts, below a heading at `level`.
-pub fn specific_lines(text: &mut String, specific: &Dict, level: usize) {
-    let _ = writeln!(text, "{:1$}Format specific information:", "", level * INDENT);
-    dict_lines(text, specific, level + 1);
+/// Writes the format's own facts, below a heading at `level`.
+pub fn specific_lines(out: &mut dyn Write, specific: &Dict, level: usize) -> fmt::Result {
+    writeln!(out, "{:1$}Format specific information:", "", level * INDENT)?;
+    dict_lines(out, specific, level + 1)
 }
 
-fn dict_lines(text: &mut String, dict: &Dict, level: usize) {
-    for (key, value) in dict.reference_order() {
-        value_lines(text, &key.replace('-', " "), value, level);
-    }
+fn dict_lines(out: &mut dyn Write, dict: &Dict, level: usize) -> fmt::Result {
+    dict.reference_order()
+        .into_iter()
+        .try_for_each(|(key, value)| value_lines(out, &key.replace('-', " "), value, level))
 }
 
 /// `label: value`, or the label and below it the parts of a list or map.
-fn value_lines(text: &mut String, label: &str, value: &Value, level: usize) {
-    let _ = write!(text, "{:1$}{label}:", "", level * INDENT);
+fn value_lines(out: &mut dyn Write, label: &str, value: &Value, level: usize) -> fmt::Result {
+    write!(out, "{:1$}{label}:", "", level * INDENT)?;
     match value {
-        Value::Null => text.push_str(" (null)\n"),
-        Value::Bool(value) => {
-            let _ = writeln!(text, " {value}");
-        }
-        Value::Int(value) => {
-            let _ = writeln!(text, " {value}");
-        }
-        Value::Uint(value) => {
-            let _ = writeln!(text, " {value}");
-        }
-        Value::Float(value) => {
-            let _ = writeln!(text, " {value}");
-        }
-        Value::Str(value) => {
-            let _ = writeln!(text, " {value}");
-        }
+        Value::Null => out.write_str(" (null)\n"),
+        Value::Bool(value) => writeln!(out, " {value}"),
+        Value::Int(value) => writeln!(out, " {value}"),
+        Value::Uint(value) => writeln!(out, " {value}"),
+        Value::Float(value) => writeln!(out, " {value}"),
+        Value::Str(value) => writeln!(out, " {value}"),
         Value::List(items) => {
-            text.push('\n');
-            for (index, item) in items.iter().enumerate() {
-                value_lines(text, &format!("[{index}]"), item, level + 1);
-            }
+            out.write_char('\n')?;
+            items
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, item)| value_lines(out, &format!("[{index}]"), item, level + 1))
         }
         Value::Dict(dict) => {
-            text.push('\n');
-            dict_lines(text, dict, level + 1);
+            out.write_char('\n')?;
+            dict_lines(out, dict, level + 1)
         }
     }
 }
 
-/// The image for programs; with `chain` the list of all of them.
-pub fn json(images: &[ImageInfo], chain: bool) -> String {
-    let mut documents: Vec<Dict> = images.iter().map(node_json).collect();
-    if chain {
-        json_document(documents)
-    } else {
-        json_document(documents.pop().unwrap_or_default())
-    }
+/// Writes the image for programs; with `chain` the list of all of them.
+pub fn json(images: &[ImageInfo], chain: bool, out: &mut dyn Write) -> fmt::Result {
+    let document = match images.last() {
+        Some(image) if !chain => node_json(image),
+        _ => Document::List(Box::new(images.iter().map(node_json))),
+    };
+    write_json(document, out)
 }
 
-/// Keys are inserted in the order of the reference's schema, on which the printed order depends where
-/// hashes collide.
-fn node_json(info: &ImageInfo) -> Dict {
+/// Members are in the order of the reference's schema, on which the printed order depends where hashes
+/// collide.
+fn node_json(info: &ImageInfo) -> Document<'_> {
     let facts = &info.format_info;
-    let mut dict = Dict::new();
-    dict.insert("filename", info.filename.as_str());
-    dict.insert("format", info.format.as_str());
+    let mut members: Vec<(&str, Document<'_>)> =
+        vec![("filename", info.filename.as_str().into()), ("format", info.format.as_str().into())];
     if let Some(dirty) = facts.dirty {
-        dict.insert("dirty-flag", dirty);
+        members.push(("dirty-flag", dirty.into()));
     }
     if let Some(size) = info.allocated_size {
-        dict.insert("actual-size", size);
+        members.push(("actual-size", size.into()));
     }
-    dict.insert("virtual-size", info.size);
+    members.push(("virtual-size", info.size.into()));
     if let Some(size) = facts.cluster_size {
-        dict.insert("cluster-size", size);
+        members.push(("cluster-size", size.into()));
     }
     if facts.encrypted {
-        dict.insert("encrypted", true);
+        members.push(("encrypted", true.into()));
     }
     if facts.compressed {
-        dict.insert("compressed", true);
+        members.push(("compressed", true.into()));
     }
     if let Some(file) = &facts.backing_file {
-        dict.insert("backing-filename", file.as_str());
+        members.push(("backing-filename", file.as_str().into()));
     }
     if let Some(file) = &info.full_backing_file {
-        dict.insert("full-backing-filename", file.as_str());
+        members.push(("full-backing-filename", file.as_str().into()));
     }
     if let Some(format) = &facts.backing_format {
-        dict.insert("backing-filename-format", format.as_str());
+        members.push(("backing-filename-format", format.as_str().into()));
     }
     if !facts.snapshots.is_empty() {
-        let snapshots: Vec<Dict> = facts.snapshots.iter().map(snapshot_json).collect();
-        dict.insert("snapshots", snapshots);
+        // There may be very many of them.
+        let snapshots = facts.snapshots.iter().map(|snapshot| snapshot_json(snapshot).into());
+        members.push(("snapshots", Document::List(Box::new(snapshots))));
     }
     if let Some(limits) = &info.limits {
-        dict.insert("limits", limits_json(limits));
+        members.push(("limits", limits_json(limits).into()));
     }
     if let Some(data) = &facts.specific {
-        let mut specific = Dict::new();
-        specific.insert("type", info.format.as_str());
-        specific.insert("data", data.clone());
-        dict.insert("format-specific", specific);
+        let specific =
+            Dict::from([("type", info.format.as_str().into()), ("data", Value::from(data.clone()))]);
+        members.push(("format-specific", specific.into()));
     }
     if let Some(safety) = &info.safety {
-        dict.insert("safety", safety_json(safety));
+        members.push(("safety", safety_json(safety).into()));
     }
-    let children: Vec<Dict> = info
-        .children
-        .iter()
-        .map(|(name, child)| {
-            let mut entry = Dict::new();
-            entry.insert("name", name.as_str());
-            entry.insert("info", node_json(child));
-            entry
-        })
-        .collect();
-    dict.insert("children", children);
-    dict
+    let children = info.children.iter().map(|(name, child)| {
+        Document::Dict(vec![("name", name.as_str().into()), ("info", node_json(child))])
+    });
+    members.push(("children", Document::List(Box::new(children))));
+    Document::Dict(members)
 }
 
 /// A limit of 0 is none and left out.
@@ -315,8 +301,10 @@ mod tests {
 
     #[test]
     fn human_layout() {
+        let mut text = String::new();
+        human(&[overlay()], &mut text).expect("memory");
         assert_eq!(
-            human(&[overlay()]),
+            text,
             "\
 image: sub/x.qcow2
 file format: qcow2
@@ -355,8 +343,10 @@ Child node '/file':
     fn json_layout() {
         let mut image = overlay();
         image.format_info.specific = Some(Dict::from([("compat", "1.1")]));
+        let mut text = String::new();
+        json(&[image], false, &mut text).expect("memory");
         assert_eq!(
-            json(&[image], false),
+            text,
             r#"{
     "children": [
         {

@@ -14,7 +14,16 @@ pub mod map;
 pub mod measure;
 pub mod snapshot;
 
+use std::fmt::{self, Write};
+
+use cairn_block::options::json::Document;
 use cairn_block::options::{Value, json};
+
+/// Writes a JSON document that may be long, with its newline.
+pub(crate) fn write_json(document: Document<'_>, out: &mut dyn Write) -> fmt::Result {
+    json::write_pretty(document, out)?;
+    out.write_char('\n')
+}
 
 /// A whole JSON document, with its newline.
 pub(crate) fn json_document(value: impl Into<Value>) -> String {

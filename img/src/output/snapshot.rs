@@ -1,6 +1,6 @@
 //! The table of internal snapshots.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write};
 
 use cairn_block::driver::SnapshotInfo;
 use cairn_block::options::format_size;
@@ -11,16 +11,12 @@ use super::local_time::local_time;
 const HEADER: &str =
     "ID      TAG               VM_SIZE                DATE        VM_CLOCK     ICOUNT";
 
-/// The table with its title, each line behind `pad`; nothing if there are no snapshots.
-pub fn table(snapshots: &[SnapshotInfo], pad: &str) -> String {
-    let mut text = String::new();
+/// Writes the table with its title, each line behind `pad`; nothing if there are no snapshots.
+pub fn table(snapshots: &[SnapshotInfo], pad: &str, out: &mut dyn Write) -> fmt::Result {
     if !snapshots.is_empty() {
-        let _ = write!(text, "{pad}Snapshot list:\n{pad}{HEADER}\n");
+        write!(out, "{pad}Snapshot list:\n{pad}{HEADER}\n")?;
     }
-    for snapshot in snapshots {
-        let _ = writeln!(text, "{pad}{}", row(snapshot));
-    }
-    text
+    snapshots.iter().try_for_each(|snapshot| writeln!(out, "{pad}{}", row(snapshot)))
 }
 
 /// One line of the table.

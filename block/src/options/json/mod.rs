@@ -4,7 +4,7 @@ mod parse;
 mod print;
 
 pub use parse::{JsonError, JsonProblem, parse};
-pub use print::{compact, pretty};
+pub use print::{Document, compact, pretty, write_pretty};
 
 /// Lists and objects inside one another, and parts of a dotted key: more are refused, so that
 /// hostile text cannot exhaust the stack.

@@ -36,7 +36,8 @@ pub(in crate::io) fn info<'a>(
         // What a filter passes through is described, but is not its own.
         let own = facts.specific.filter(|_| driver.kind != DriverKind::Filter);
         if let Some(specific) = own.filter(|facts| !facts.is_empty()) {
-            specific_lines(&mut text, &specific, 0);
+            // Writing to a String cannot fail.
+            let _ = specific_lines(&mut text, &specific, 0);
         }
         session.out.print(&text);
         Ok(())
