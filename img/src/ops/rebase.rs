@@ -26,7 +26,11 @@ const PIECE: u64 = 1 << 20;
 /// Pieces under way at once.
 const PARALLEL: usize = 8;
 /// Smallest unit in which differences are looked for, in bytes.
-const LEAST_UNIT: u64 = 4096;
+const LEAST_UNIT: u64 = 512;
+
+/// Zeroes between data, shorter than this many bytes, are written along with the data: one request more
+/// costs more than they do.
+const SHORT_ZEROES: usize = 64 << 10;
 
 /// The new backing file.
 #[derive(Clone, Debug)]
@@ -286,46 +290,65 @@ impl Rebase<'_> {
         let old = read(Some(self.overlay).filter(|_| !old_is_zero), &range).await?;
         let new = read(self.new.filter(|_| !new_is_zero), &range).await?;
         let old = old.freeze();
+        for (run, zero) in self.differences(&old, &new) {
+            self.copy_run(range.start, &old, run, zero).await?;
+        }
+        Ok(())
+    }
+
+    /// Where `old` is not `new`, in runs of whole units, and whether a run is to be zeroes.
+    fn differences(&self, old: &[u8], new: &[u8]) -> Vec<(Range<usize>, bool)> {
         let unit = self.unit.as_usize();
-        let mut run: Option<Range<usize>> = None;
-        let mut at = 0;
-        while at < old.len() {
-            let end = old.len().min(at + unit);
-            let same = old.get(at..end) == new.get(at..end);
-            if !same
-                && let Some(run) = &mut run
-                && !self.compress
-            {
-                run.end = end;
-            } else {
-                if let Some(run) = run.take() {
-                    self.copy_run(range.start, &old, run).await?;
-                }
-                run = (!same).then_some(at..end);
+        let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
+        for (index, (before, after)) in old.chunks(unit).zip(new.chunks(unit)).enumerate() {
+            if before == after {
+                continue;
             }
-            at = end;
+            let mut range = index * unit..index * unit + before.len();
+            let zero = is_zero(before);
+            if !self.compress {
+                if !zero
+                    && let [.., (data, false), (gap, true)] = &runs[..]
+                    && data.end == gap.start
+                    && gap.end == range.start
+                    && gap.len() < SHORT_ZEROES
+                {
+                    runs.pop();
+                    range.start = runs.last().map_or(range.start, |(data, _)| data.end);
+                }
+                if let Some((run, same)) = runs.last_mut()
+                    && run.end == range.start
+                    && *same == zero
+                {
+                    run.end = range.end;
+                    continue;
+                }
+            }
+            runs.push((range, zero));
         }
-        match run {
-            Some(run) => self.copy_run(range.start, &old, run).await,
-            None => Ok(()),
-        }
+        runs
     }
 
     /// Writes what the old chain shows in `run`, relative to `start`.
-    async fn copy_run(&self, start: u64, old: &IoBuf, run: Range<usize>) -> Result<()> {
+    async fn copy_run(
+        &self,
+        start: u64,
+        old: &IoBuf,
+        run: Range<usize>,
+        zero: bool,
+    ) -> Result<()> {
         let offset = start + run.start as u64;
-        let data = old.slice(run);
-        self.copied.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let len = run.len() as u64;
+        self.copied.fetch_add(len, Ordering::Relaxed);
         if self.mode == Mode::Rehearse {
             return Ok(());
         }
-        if is_zero(&data) {
-            let len = data.len() as u64;
+        if zero {
             self.overlay.write_zeroes(offset, len, WriteFlags::empty()).await?;
         } else if self.compress {
-            self.overlay.write_compressed(offset, data).await?;
+            self.overlay.write_compressed(offset, old.slice(run)).await?;
         } else {
-            self.overlay.write(offset, data, WriteFlags::empty()).await?;
+            self.overlay.write(offset, old.slice(run), WriteFlags::empty()).await?;
         }
         Ok(())
     }

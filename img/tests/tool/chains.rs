@@ -121,6 +121,21 @@ fn a_rebased_image_shows_the_same() {
 }
 
 #[test]
+fn a_rebase_stores_no_data_for_what_lies_behind_the_old_backing_file() {
+    let scratch = Scratch::new();
+    scratch.sparse("base.raw", 500_000, &[(0, 500_000)]);
+    scratch.sparse("other.raw", 600_064, &[(0, 1), (0, 600_064)]);
+    let create = ["create", "-q", "-f", "qcow2", "-o", "cluster_size=16k", "-b", "base.raw"];
+    scratch.ok(&[&create[..], &["-F", "raw", "top.qcow2", "600064"]].concat());
+    scratch.ok(&["rebase", "-b", "other.raw", "-F", "raw", "top.qcow2"]);
+    let map = scratch.ok(&["map", "--output=json", "top.qcow2"]);
+    let behind = "{ \"start\": 507904, \"length\": 92160, \"depth\": 0, \"present\": true, \"zero\": \
+                  true, \"data\": false,";
+    assert!(map.contains(behind), "{map}");
+    scratch.ok(&["check", "-q", "top.qcow2"]);
+}
+
+#[test]
 fn an_unsafe_rebase_changes_the_name_only() {
     let scratch = chain();
     scratch.ok(&["rebase", "-u", "-b", "gone.qcow2", "-F", "qcow2", "top.qcow2"]);
