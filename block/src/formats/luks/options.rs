@@ -1,40 +1,17 @@
 //! Options for opening and creating.
 
 use crate::crypto::{CipherAlg, CipherMode, HashAlg, IvGenAlg, VolumeOptions};
-use crate::driver::Prealloc;
-use crate::option_words;
 use crate::options::Size;
+use crate::protocols::file::Preallocation;
 
 crate::options! {
     /// Options for opening.
     pub(super) struct LuksOptions {
         /// ID of the secret with the passphrase.
-        "key-secret" => key_secret: Option<String>,
+        "key-secret" => key_secret: Option<String> [strong],
         /// Most iterations of a key derivation that are accepted from the header; 50 million unless
         /// the header can be trusted.
         "max-iterations" => max_iterations: Option<u64>,
-    }
-}
-
-option_words! {
-    /// What to allocate at once.
-    pub(super) enum Preallocation {
-        /// Nothing.
-        Off = "off",
-        /// Reserved space.
-        Falloc = "falloc",
-        /// Space that was written to.
-        Full = "full",
-    }
-}
-
-impl From<Preallocation> for Prealloc {
-    fn from(mode: Preallocation) -> Prealloc {
-        match mode {
-            Preallocation::Off => Prealloc::Off,
-            Preallocation::Falloc => Prealloc::Falloc,
-            Preallocation::Full => Prealloc::Full,
-        }
     }
 }
 

@@ -36,6 +36,7 @@ use crate::options::{Dict, OptionError, Value};
 
 use bulk::Bulk;
 use lock::ImageLock;
+pub(crate) use options::Preallocation;
 use seek::Extents;
 use storage::{Access, Kind};
 use usage::Usage;

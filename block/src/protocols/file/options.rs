@@ -32,8 +32,8 @@ crate::option_words! {
 }
 
 crate::option_words! {
-    /// Storage for a new file.
-    pub(super) enum Preallocation {
+    /// Storage for a new file, or for a volume that has no tables of its own.
+    pub(crate) enum Preallocation {
         /// None.
         Off = "off",
         /// Reserved.
