@@ -2,11 +2,11 @@
 
 use cairn_block::engine::EngineConfig;
 use cairn_block::graph::Policy;
-use cairn_block::options::{CacheMode, join_lists, wants_help};
+use cairn_block::options::{join_lists, wants_help};
 use clap::Args;
 
-use super::args::{DryRunArgs, ObjectArgs, ProgressArgs, QuietArgs, cache_or, print};
-use super::transfer::Transfer;
+use super::args::print;
+use super::transfer::RewriteArgs;
 use crate::error::{Error, Result};
 use crate::ops::amend::{amend, format_of, option_help, rehearse};
 use crate::ops::image::ImageSpec;
@@ -34,17 +34,8 @@ pub(super) struct Amend {
     /// Change the image even if that makes its data unreadable, as without the last passphrase
     #[arg(long)]
     force: bool,
-    /// Cache mode (default: writeback)
-    #[arg(short = 't', long, value_name = "MODE")]
-    cache: Option<String>,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    progress: ProgressArgs,
-    #[command(flatten)]
-    quiet: QuietArgs,
-    #[command(flatten)]
-    objects: ObjectArgs,
+    rewrite: RewriteArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: Option<String>,
@@ -52,7 +43,7 @@ pub(super) struct Amend {
 
 impl Amend {
     pub(super) fn run(self, policy: &Policy) -> Result<u8> {
-        let graph = self.objects.graph(policy)?;
+        let graph = self.rewrite.graph(policy)?;
         if self.options.is_empty() {
             return Err(Error::Usage("say what to change with -o".to_owned()));
         }
@@ -72,17 +63,13 @@ impl Amend {
             return Ok(0);
         }
         let spec = spec.ok_or_else(|| Error::Usage("give the image".to_owned()))?;
-        let cache = cache_or(self.cache.as_deref(), CacheMode::Writeback)?;
-        if self.dry_run.dry_run {
-            let config = EngineConfig::default();
-            let told = runtime::run(&config, rehearse(&graph, &spec, &options))?;
-            self.quiet.print(&format!("{told}\n"))?;
-            return Ok(0);
-        }
-        let transfer = Transfer::start(&self.progress, &self.quiet)?;
-        let result =
-            transfer.run(|notice| amend(&graph, &spec, &options, cache, self.force, notice));
-        transfer.finish();
-        result.map(|()| 0)
+        let cache = self.rewrite.cache()?;
+        self.rewrite.run(async |notice| {
+            if self.rewrite.is_rehearsal() {
+                return Ok(rehearse(&graph, &spec, &options).await? + "\n");
+            }
+            amend(&graph, &spec, &options, cache, self.force, notice).await?;
+            Ok(String::new())
+        })
     }
 }

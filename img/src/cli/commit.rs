@@ -1,11 +1,10 @@
 //! `commit`: write an overlay into its backing file.
 
 use cairn_block::graph::Policy;
-use cairn_block::options::CacheMode;
 use clap::Args;
 
-use super::args::{DryRunArgs, FormatArgs, ObjectArgs, ProgressArgs, QuietArgs, cache_or, size};
-use super::transfer::Transfer;
+use super::args::{FormatArgs, size};
+use super::transfer::RewriteArgs;
 use crate::error::Result;
 use crate::ops::commit::{CommitRequest, commit, rehearse};
 
@@ -31,17 +30,8 @@ pub(super) struct Commit {
     /// Highest rate of writing, in bytes per second
     #[arg(short, long, value_name = "RATE", allow_hyphen_values = true)]
     rate: Option<String>,
-    /// Cache mode (default: writeback)
-    #[arg(short = 't', long, value_name = "MODE")]
-    cache: Option<String>,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    progress: ProgressArgs,
-    #[command(flatten)]
-    quiet: QuietArgs,
-    #[command(flatten)]
-    objects: ObjectArgs,
+    rewrite: RewriteArgs,
     /// The overlay
     #[arg(value_name = "FILE")]
     file: String,
@@ -49,23 +39,20 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn run(self, policy: &Policy) -> Result<u8> {
-        let graph = self.objects.graph(policy)?;
+        let graph = self.rewrite.graph(policy)?;
         let request = CommitRequest {
             image: self.image.image(self.file),
             keep: self.drop || self.base.is_some(),
             base: self.base,
             rate: self.rate.as_deref().map(|text| size("the rate", text)).transpose()?,
-            cache: cache_or(self.cache.as_deref(), CacheMode::Writeback)?,
+            cache: self.rewrite.cache()?,
         };
-        let transfer = Transfer::start(&self.progress, &self.quiet)?;
-        let result = transfer.run(|notice| async {
-            if self.dry_run.dry_run {
-                return rehearse(&graph, &request).await;
+        self.rewrite.run(async |notice| {
+            if self.rewrite.is_rehearsal() {
+                return Ok(rehearse(&graph, &request).await? + "\n");
             }
-            commit(&graph, &request, notice).await.map(|()| "Image committed.".to_owned())
-        });
-        transfer.finish();
-        self.quiet.print(&format!("{}\n", result?))?;
-        Ok(0)
+            commit(&graph, &request, notice).await?;
+            Ok("Image committed.\n".to_owned())
+        })
     }
 }

@@ -3,13 +3,10 @@
 use std::sync::atomic::AtomicBool;
 
 use cairn_block::graph::Policy;
-use cairn_block::options::CacheMode;
 use clap::Args;
 
-use super::args::{
-    DryRunArgs, FormatArgs, ObjectArgs, OutputArgs, OutputForm, ProgressArgs, QuietArgs, cache_or,
-};
-use super::transfer::Transfer;
+use super::args::{FormatArgs, OutputArgs, OutputForm};
+use super::transfer::RewriteArgs;
 use crate::error::Result;
 use crate::ops::compact::{compact, rehearse};
 use crate::output::compact::{human, json};
@@ -30,19 +27,10 @@ Examples:
 pub(super) struct Compact {
     #[command(flatten)]
     image: FormatArgs,
-    /// Cache mode (default: writeback)
-    #[arg(short = 't', long, value_name = "MODE")]
-    cache: Option<String>,
     #[command(flatten)]
-    dry_run: DryRunArgs,
+    rewrite: RewriteArgs,
     #[command(flatten)]
     output: OutputArgs,
-    #[command(flatten)]
-    progress: ProgressArgs,
-    #[command(flatten)]
-    quiet: QuietArgs,
-    #[command(flatten)]
-    objects: ObjectArgs,
     /// The image
     #[arg(value_name = "FILE")]
     file: String,
@@ -50,28 +38,25 @@ pub(super) struct Compact {
 
 impl Compact {
     pub(super) fn run(self, policy: &Policy) -> Result<u8> {
-        let graph = self.objects.graph(policy)?;
-        let cache = cache_or(self.cache.as_deref(), CacheMode::Writeback)?;
+        let graph = self.rewrite.graph(policy)?;
+        let cache = self.rewrite.cache()?;
         let spec = self.image.image(self.file.clone());
-        let transfer = Transfer::start(&self.progress, &self.quiet)?;
-        let told = if self.dry_run.dry_run {
-            transfer.run(|notice| rehearse(&graph, &spec, notice)).map(|zeroes| {
-                format!(
+        if self.rewrite.is_rehearsal() {
+            return self.rewrite.run(async |notice| {
+                let zeroes = rehearse(&graph, &spec, notice).await?;
+                Ok(format!(
                     "Would give up {zeroes} bytes of zeroes in '{}' and close the holes of the file.\n",
                     self.file
-                )
-            })
-        } else {
-            let stop = AtomicBool::new(false);
-            let compacted =
-                transfer.run_to_stop(&stop, |notice| compact(&graph, &spec, cache, notice, &stop));
-            compacted.map(|compacted| match self.output.output {
+                ))
+            });
+        }
+        let stop = AtomicBool::new(false);
+        self.rewrite.run_to_stop(&stop, async |notice| {
+            let compacted = compact(&graph, &spec, cache, notice, &stop).await?;
+            Ok(match self.output.output {
                 OutputForm::Human => human(&self.file, &compacted),
                 OutputForm::Json => json(&self.file, &compacted),
             })
-        };
-        transfer.finish();
-        self.quiet.print(&told?)?;
-        Ok(0)
+        })
     }
 }

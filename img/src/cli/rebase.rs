@@ -4,10 +4,8 @@ use cairn_block::graph::Policy;
 use cairn_block::options::CacheMode;
 use clap::Args;
 
-use super::args::{
-    DryRunArgs, FormatArgs, ObjectArgs, ProgressArgs, QuietArgs, ShareArgs, cache_or,
-};
-use super::transfer::Transfer;
+use super::args::{FormatArgs, ShareArgs, cache_or};
+use super::transfer::RewriteArgs;
 use crate::error::{Error, Result};
 use crate::ops::rebase::{NewBacking, RebaseRequest, rebase, rehearse};
 
@@ -38,22 +36,13 @@ pub(super) struct Rebase {
     /// Compress what is copied
     #[arg(short, long)]
     compress: bool,
-    /// Cache mode of the overlay (default: writeback)
-    #[arg(short = 't', long, value_name = "MODE")]
-    cache: Option<String>,
     /// Cache mode of the new backing file (default: writeback)
     #[arg(short = 'T', long, value_name = "MODE")]
     backing_cache: Option<String>,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
     share: ShareArgs,
     #[command(flatten)]
-    progress: ProgressArgs,
-    #[command(flatten)]
-    quiet: QuietArgs,
-    #[command(flatten)]
-    objects: ObjectArgs,
+    rewrite: RewriteArgs,
     /// The overlay
     #[arg(value_name = "FILE")]
     file: String,
@@ -61,7 +50,7 @@ pub(super) struct Rebase {
 
 impl Rebase {
     pub(super) fn run(self, policy: &Policy) -> Result<u8> {
-        let graph = self.objects.graph(policy)?;
+        let graph = self.rewrite.graph(policy)?;
         if self.backing.is_none() && !self.backing_unsafe {
             return Err(Error::Usage(
                 "give the new backing file with -b, or -u to change the name only".to_owned(),
@@ -70,7 +59,7 @@ impl Rebase {
         let format = self.backing_format;
         let request = RebaseRequest {
             image: self.image.image(self.file),
-            cache: cache_or(self.cache.as_deref(), CacheMode::Writeback)?,
+            cache: self.rewrite.cache()?,
             backing: self
                 .backing
                 .filter(|file| !file.is_empty())
@@ -80,15 +69,12 @@ impl Rebase {
             header_only: self.backing_unsafe,
             compress: self.compress,
         };
-        let transfer = Transfer::start(&self.progress, &self.quiet)?;
-        let result = transfer.run(|notice| async {
-            if self.dry_run.dry_run {
-                return rehearse(&graph, &request, notice).await.map(|told| told + "\n");
+        self.rewrite.run(async |notice| {
+            if self.rewrite.is_rehearsal() {
+                return Ok(rehearse(&graph, &request, notice).await? + "\n");
             }
-            rebase(&graph, &request, notice).await.map(|()| String::new())
-        });
-        transfer.finish();
-        self.quiet.print(&result?)?;
-        Ok(0)
+            rebase(&graph, &request, notice).await?;
+            Ok(String::new())
+        })
     }
 }

@@ -1,8 +1,13 @@
 //! Running an operation that copies data, with its progress shown.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::args::{ProgressArgs, QuietArgs};
+use cairn_block::graph::{Graph, Policy};
+use cairn_block::options::CacheMode;
+use clap::Args;
+
+use super::args::{DryRunArgs, ObjectArgs, ProgressArgs, QuietArgs, cache_or};
 use crate::error::Result;
 use crate::ops::convert::Notice;
 use crate::progress::{Progress, Style};
@@ -53,6 +58,64 @@ impl Transfer {
     /// Ends the display.
     pub(super) fn finish(self) {
         self.progress.finish();
+    }
+}
+
+/// Arguments of the commands that rewrite an image in place.
+#[derive(Args, Debug)]
+pub(super) struct RewriteArgs {
+    /// Cache mode of the image (default: writeback)
+    #[arg(short = 't', long, value_name = "MODE")]
+    cache: Option<String>,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
+    progress: ProgressArgs,
+    #[command(flatten)]
+    quiet: QuietArgs,
+    #[command(flatten)]
+    objects: ObjectArgs,
+}
+
+impl RewriteArgs {
+    /// A graph with the objects that the image needs; see [`ObjectArgs::graph`].
+    pub(super) fn graph(&self, policy: &Policy) -> Result<Arc<Graph>> {
+        self.objects.graph(policy)
+    }
+
+    /// The cache mode of the image.
+    pub(super) fn cache(&self) -> Result<CacheMode> {
+        cache_or(self.cache.as_deref(), CacheMode::Writeback)
+    }
+
+    /// Nothing is to be changed.
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.dry_run.dry_run
+    }
+
+    /// Runs the command, and prints what that returns. Returns the exit code.
+    pub(super) fn run(
+        &self,
+        operation: impl AsyncFnOnce(&dyn Notice) -> Result<String>,
+    ) -> Result<u8> {
+        self.show(|transfer| transfer.run(|notice| operation(notice)))
+    }
+
+    /// The same for an operation that looks at `stop`; see [`Transfer::run_to_stop`].
+    pub(super) fn run_to_stop(
+        &self,
+        stop: &AtomicBool,
+        operation: impl AsyncFnOnce(&dyn Notice) -> Result<String>,
+    ) -> Result<u8> {
+        self.show(|transfer| transfer.run_to_stop(stop, |notice| operation(notice)))
+    }
+
+    fn show(&self, run: impl FnOnce(&Transfer) -> Result<String>) -> Result<u8> {
+        let transfer = Transfer::start(&self.progress, &self.quiet)?;
+        let told = run(&transfer);
+        transfer.finish();
+        self.quiet.print(&told?)?;
+        Ok(0)
     }
 }
 
