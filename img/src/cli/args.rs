@@ -125,9 +125,7 @@ pub fn print(text: &str) -> Result<()> {
 }
 
 /// Prints what `write` writes to standard output, without having all of it in memory.
-pub(super) fn print_with(
-    write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result,
-) -> Result<()> {
+pub(super) fn print_with(write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) -> Result<()> {
     let mut out = Output { out: BufWriter::new(std::io::stdout().lock()), failure: None };
     // `Output` knows why, if that fails.
     let _ = write(&mut out);

@@ -330,13 +330,7 @@ impl Rebase<'_> {
     }
 
     /// Writes what the old chain shows in `run`, relative to `start`.
-    async fn copy_run(
-        &self,
-        start: u64,
-        old: &IoBuf,
-        run: Range<usize>,
-        zero: bool,
-    ) -> Result<()> {
+    async fn copy_run(&self, start: u64, old: &IoBuf, run: Range<usize>, zero: bool) -> Result<()> {
         let offset = start + run.start as u64;
         let len = run.len() as u64;
         self.copied.fetch_add(len, Ordering::Relaxed);

@@ -117,10 +117,9 @@ fn value_lines(out: &mut dyn Write, label: &str, value: &Value, level: usize) ->
         Value::Str(value) => writeln!(out, " {value}"),
         Value::List(items) => {
             out.write_char('\n')?;
-            items
-                .iter()
-                .enumerate()
-                .try_for_each(|(index, item)| value_lines(out, &format!("[{index}]"), item, level + 1))
+            items.iter().enumerate().try_for_each(|(index, item)| {
+                value_lines(out, &format!("[{index}]"), item, level + 1)
+            })
         }
         Value::Dict(dict) => {
             out.write_char('\n')?;
@@ -178,8 +177,10 @@ fn node_json(info: &ImageInfo) -> Document<'_> {
         members.push(("limits", limits_json(limits).into()));
     }
     if let Some(data) = &facts.specific {
-        let specific =
-            Dict::from([("type", info.format.as_str().into()), ("data", Value::from(data.clone()))]);
+        let specific = Dict::from([
+            ("type", info.format.as_str().into()),
+            ("data", Value::from(data.clone())),
+        ]);
         members.push(("format-specific", specific.into()));
     }
     if let Some(safety) = &info.safety {
