@@ -254,7 +254,11 @@ mod tests {
             is_protocol: true,
             size: 197_120,
             allocated_size: Some(200_704),
-            format_info: FormatInfo { specific: Some(Dict::new()), ..FormatInfo::default() },
+            format_info: FormatInfo {
+                dirty: Some(false),
+                specific: Some(Dict::new()),
+                ..FormatInfo::default()
+            },
             ..ImageInfo::default()
         };
         let specific = Dict::from([
