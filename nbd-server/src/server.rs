@@ -1,17 +1,18 @@
 //! The server: accepts clients, and spreads them over I/O threads.
 //!
-//! Handshakes have slots of their own and a deadline, so that clients which connect and say nothing keep
-//! nobody out. A client takes one of the server's slots when it begins transmission; while all are
-//! taken, it waits there.
+//! Handshakes have slots of their own and a deadline, and the oldest one gives way when all slots are
+//! taken, so that clients which connect and say nothing keep nobody out. A client takes one of the
+//! server's slots when it begins transmission; while all are taken, it waits there.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cairn_block::authz::Authorizer;
-use cairn_block::engine::{EngineConfig, IoThread, spawn_local};
+use cairn_block::engine::{EngineConfig, IoThread, run_blocking, spawn_local, sys};
 use cairn_block::tls::TlsCreds;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::AsyncWriteExt;
@@ -26,10 +27,13 @@ use crate::notices::Notices;
 use crate::stream::BoxStream;
 use crate::transmission::transmit;
 
-/// Handshakes at a time.
-const HANDSHAKES: usize = 128;
+/// Handshakes at a time. One that waits costs a file descriptor and a few KiB.
+const HANDSHAKES: usize = 4096;
 /// How long clients that are told to leave may take to receive what they are owed.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long after a client has left its memory is given back to the system, with that of others that leave
+/// meanwhile.
+const CLEANUP: Duration = Duration::from_secs(1);
 /// How long to wait after the system refused to accept a client, for want of file descriptors say.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -133,17 +137,16 @@ impl Server {
         let sockets = listener.register().map_err(Error::system("wait for clients"))?;
         let mut accepting: FuturesUnordered<_> = sockets.iter().map(accept).collect();
         let threads = Threads::new(self.options.threads, self.options.max_clients);
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        let mut handshakes = Handshakes::new();
         let connection = self.connection();
         let mut stopped = self.stop.subscribe();
         let open = Rc::new(Open::default());
         loop {
             let slot = tokio::select! {
-                slot = Arc::clone(&handshakes).acquire_owned() => slot,
+                slot = handshakes.slot() => slot,
                 () = stop_of(&mut stopped) => break,
                 () = open.is_over(), if !self.options.persistent => break,
             };
-            let Ok(slot) = slot else { break };
             let accepted = tokio::select! {
                 Some(result) = accepting.next() => {
                     let (acceptor, result) = result;
@@ -165,10 +168,12 @@ impl Server {
                             notices.tell(format_args!("a client was disconnected: {error}"));
                         }
                         open.leave(outcome.was_client);
+                        open.clean_up().await;
                     });
                 }
                 Err(error) => {
                     self.options.notices.tell(format_args!("cannot accept a client: {error}"));
+                    handshakes.give_way();
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -202,6 +207,8 @@ struct Open {
     count: Cell<usize>,
     /// A client has used an export.
     had_client: Cell<bool>,
+    /// A task will give memory back.
+    cleaning: Cell<bool>,
     changed: Notify,
 }
 
@@ -214,6 +221,15 @@ impl Open {
         self.count.set(self.count.get().saturating_sub(1));
         self.had_client.set(self.had_client.get() || was_client);
         self.changed.notify_waiters();
+    }
+
+    /// Gives the memory of clients that have left back to the system.
+    async fn clean_up(&self) {
+        if !self.cleaning.replace(true) {
+            tokio::time::sleep(CLEANUP).await;
+            self.cleaning.set(false);
+            run_blocking(sys::give_memory_back).await;
+        }
     }
 
     async fn is_empty(&self) {
@@ -238,6 +254,61 @@ impl Open {
     }
 }
 
+/// The handshakes under way.
+struct Handshakes {
+    slots: Arc<Semaphore>,
+    /// Oldest first. Those that are over are left in it for a while.
+    begun: VecDeque<Weak<Notify>>,
+}
+
+/// The right to a handshake.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
+    /// Others need the slot.
+    give_way: Arc<Notify>,
+}
+
+impl Handshakes {
+    fn new() -> Handshakes {
+        Handshakes { slots: Arc::new(Semaphore::new(HANDSHAKES)), begun: VecDeque::new() }
+    }
+
+    /// A slot; the oldest handshake ends for it if all are taken.
+    async fn slot(&mut self) -> Slot {
+        loop {
+            if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
+                if self.begun.len() >= 2 * HANDSHAKES {
+                    self.begun.retain(|slot| slot.strong_count() > 0);
+                }
+                let give_way = Arc::new(Notify::new());
+                self.begun.push_back(Arc::downgrade(&give_way));
+                return Slot { _permit: permit, give_way };
+            }
+            self.give_way();
+            // Any slot that comes free will do; it is taken at the next turn.
+            let _ = self.slots.acquire().await;
+        }
+    }
+
+    /// Ends the oldest handshake.
+    fn give_way(&mut self) {
+        while let Some(slot) = self.begun.pop_front() {
+            if let Some(give_way) = slot.upgrade() {
+                give_way.notify_one();
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until others need the slot, which may be for ever.
+async fn gives_way(slot: Option<&Slot>) {
+    match slot {
+        Some(slot) => slot.give_way.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// How a connection went.
 struct Outcome {
     /// It got as far as using an export.
@@ -258,7 +329,7 @@ impl Threads {
         &self,
         connection: Connection,
         accepted: Accepted,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Result<std::pin::Pin<Box<dyn Future<Output = Outcome>>>> {
         let turn = self.next.get();
         self.next.set((turn + 1) % self.most);
@@ -279,7 +350,7 @@ impl Threads {
 }
 
 impl Connection {
-    async fn serve(self, accepted: Accepted, slot: OwnedSemaphorePermit) -> Outcome {
+    async fn serve(self, accepted: Accepted, slot: Slot) -> Outcome {
         let mut was_client = false;
         let result = match accepted.into_stream() {
             Ok(stream) => self.converse(stream, Some(slot), &mut was_client).await,
@@ -292,7 +363,7 @@ impl Connection {
     async fn converse(
         mut self,
         stream: BoxStream,
-        slot: Option<OwnedSemaphorePermit>,
+        slot: Option<Slot>,
         was_client: &mut bool,
     ) -> io::Result<()> {
         let negotiation = handshake(stream, &self.terms);
@@ -305,15 +376,20 @@ impl Connection {
             }
         };
         let mut stop = self.stop.clone();
-        let ready = tokio::select! {
-            ready = negotiated => ready?,
+        let ready_client = async {
+            let Some(ready) = negotiated.await? else { return io::Result::Ok(None) };
+            let client = Arc::clone(&self.clients).acquire_owned().await;
+            Ok(Some(ready).zip(client.ok()))
+        };
+        let begun = tokio::select! {
+            begun = ready_client => begun?,
             () = stop_of(&mut stop) => None,
+            () = gives_way(slot.as_ref()) => {
+                let text = "its handshake gave way to that of another client";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
         };
-        let Some(mut ready) = ready else { return Ok(()) };
-        let client = tokio::select! {
-            client = Arc::clone(&self.clients).acquire_owned() => client,
-            () = stop_of(&mut stop) => return Ok(()),
-        };
+        let Some((mut ready, client)) = begun else { return Ok(()) };
         drop(slot);
         *was_client = true;
         ready.begin().await?;

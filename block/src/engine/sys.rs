@@ -73,6 +73,16 @@ pub fn read_key(serial: u32) -> io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
+/// Gives memory that is not in use back to the system, where the allocator would keep it. Takes some
+/// milliseconds.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) touches free memory only, under the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// A new descriptor for what `fd`, a number that came with the start of the program, stands for.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC touches no memory and fails if there is no such descriptor.

@@ -10,6 +10,7 @@ use cairn_block::options::Dict;
 use cairn_block::tls::Endpoint;
 use cairn_img::cli::{Program, objects};
 use cairn_img::runtime::{self, Ending};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempPath;
 
 use super::plan::{Place, ServePlan};
@@ -22,8 +23,17 @@ use crate::server::{Server, ServerOptions};
 
 /// Serves until the last client has left, or a signal ends it.
 pub(super) fn serve(program: Program, plan: ServePlan) -> Result<()> {
+    open_many_files();
     let config = EngineConfig::default();
     runtime::run(&config, async { Ok(serve_here(program, plan).await) })?
+}
+
+/// Lets the process have as many clients as the system allows: the usual limit, which is for programs that wait with
+/// `select`, is below what handshakes alone may take.
+fn open_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Fewer clients are no reason not to serve.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 async fn serve_here(program: Program, mut plan: ServePlan) -> Result<()> {
