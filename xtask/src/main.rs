@@ -1,4 +1,4 @@
-//! The commands a person runs: `cargo xtask demo`, `test`, `bench NAME`, `fuzz TARGET`.
+//! The commands a person runs: `cargo xtask demo`, `test`, `bench NAME`, `fuzz TARGET`, `soak`.
 
 mod apt;
 mod bench;
@@ -7,6 +7,7 @@ mod error;
 mod fuzz;
 mod python;
 mod shell;
+mod soak;
 mod test;
 mod tool;
 
@@ -41,6 +42,9 @@ Usage: cargo xtask COMMAND
   fuzz TARGET [--seconds N]
                        fuzz the loader of programs, the commands of the I/O exerciser, the LUKS or qcow2 opener,
                        or the options parser (elf, io, luks, qcow2, options) for N seconds
+  soak [OPTIONS]       many good, slow and silent clients of one NBD server
+                         --seconds N         how long they are together (default 180)
+                         --ours FILE         take this binary instead of building one
   tool NAME            install the cargo tool NAME (cargo-deny, cargo-nextest) if it is missing and
                        print where it is
 ";
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(args.collect()),
         Some("bench") => bench::run(args.collect()),
         Some("fuzz") => fuzz::run(args.collect()),
+        Some("soak") => soak::run(&args.collect::<Vec<_>>()),
         Some("tool") => tool::run(args.collect()),
         Some("help" | "--help" | "-h") | None => {
             print!("{USAGE}");
