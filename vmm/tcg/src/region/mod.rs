@@ -1,8 +1,8 @@
 //! Regions (T2): blocks that run very often are compiled together, by an optimising compiler on another thread.
 //!
 //! A region begins at one block and holds those that follow it often, with loops and calls inside
-//! ([`form`]). The compiler is somebody else's ([`RegionCompiler`]), so that this crate is quick to build;
-//! what its code may rely on is in [`abi`](crate::emit::abi). The table of regions and the thread are in [`table`].
+//! ([`mod@form`]). The compiler is somebody else's ([`RegionCompiler`]), so that this crate is quick to build;
+//! what its code may rely on is in [`crate::emit::abi`]. The table of regions and the thread are in [`table`].
 
 mod form;
 mod table;
