@@ -263,6 +263,39 @@ fn leaks_alone_can_be_repaired() {
     assert!(fs::read(&path).expect("a file") == broken, "nothing was changed");
 }
 
+#[test]
+fn the_last_reference_to_a_cluster_that_was_leaked_in_part_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    expect(dir, &["qemu-img", "create", "-q", "-f", "qcow2", "image", "4M"]);
+    expect(dir, &["qemu-io", "-c", "write 0 320k", "image"]);
+    let path = dir.join("image");
+    let sound = fs::read(&path).expect("a file");
+    let places = places(&sound);
+    // The L2 table and two data clusters have a reference that nothing makes any more.
+    let mut leaky = sound.clone();
+    leaky[places.l1] &= 0x7f;
+    leaky[places.refblock + 2 * 4 + 1] = 2;
+    for cluster in [6, 7] {
+        leaky[places.l2 + 8 * (cluster - 5)] &= 0x7f;
+        leaky[places.refblock + 2 * cluster + 1] = 2;
+    }
+    fs::write(&path, &leaky).expect("written");
+    fs::write(dir.join("theirs"), &leaky).expect("written");
+    expect(dir, &["qemu-img", "check", "-q", "-r", "leaks", "theirs"]);
+    let report = check(dir, "image", Repair::LEAKS).expect("can be repaired");
+    assert_eq!((report.leaks, report.leaks_fixed), (0, 3));
+    assert_eq!((report.corruptions, report.corruptions_fixed), (0, 3));
+    assert!(fs::read(&path).expect("a file") == sound);
+    assert!(fs::read(dir.join("theirs")).expect("a file") == sound);
+    // While something else is wrong, the flags stay.
+    leaky[places.refblock + 2 * 8 + 1] = 0;
+    leaky[places.refblock + 2 * 9 + 1] = 0;
+    fs::write(&path, &leaky).expect("written");
+    check(dir, "image", Repair::LEAKS).expect_err("needs a new refcount structure");
+    assert!(fs::read(&path).expect("a file") == leaky, "nothing was changed");
+}
+
 /// A header of version 3 with 64 KiB clusters.
 fn header(size: u64, l1: (u32, u64), snapshots: (u32, u64)) -> Vec<u8> {
     let mut image = vec![0; 1 << 20];

@@ -29,6 +29,15 @@ impl Refcounts<'_> {
     }
 }
 
+/// What to correct in tables.
+#[derive(Clone, Copy)]
+struct Fix {
+    /// Damaged entries.
+    entries: bool,
+    /// Flags that contradict the refcounts.
+    flags: bool,
+}
+
 /// An entry that does not say what it should.
 struct Wrong {
     line: String,
@@ -39,10 +48,15 @@ struct Wrong {
 impl Checker<'_> {
     /// Checks the entries of the active tables, and corrects damaged entries of all tables.
     ///
-    /// Entries are written only where errors are to be repaired. The refcounts that they must agree
-    /// with are then those after the repair.
+    /// Damaged entries are corrected only where errors are to be repaired. The refcounts that flags must
+    /// agree with are then those after the repair. Where only leaks are to be repaired and nothing else
+    /// is wrong, flags are corrected, too: the last reference to a cluster that was leaked in part does
+    /// not say yet that it is the only one.
     pub(super) async fn check_tables(&mut self, references: &References) -> Result<()> {
-        let fix = self.repair.contains(Repair::ERRORS);
+        let all = self.repair.contains(Repair::ERRORS);
+        let report = &self.report;
+        let sound = report.corruptions == 0 && report.check_errors == 0 && report.leaks == 0;
+        let fix = Fix { entries: all, flags: all || self.repair.contains(Repair::LEAKS) && sound };
         let mut refcounts = if self.repair.contains(Repair::ERRORS | Repair::LEAKS) {
             Refcounts::Repaired(references)
         } else {
@@ -50,11 +64,11 @@ impl Checker<'_> {
         };
         self.check_l1_table(&mut refcounts, references, fix).await?;
         for table in &references.l2_tables {
-            if table.active > 0 || (fix && table.correctable) {
+            if table.active > 0 || (fix.entries && table.correctable) {
                 self.check_l2_table(&mut refcounts, references, table, fix).await?;
             }
         }
-        if fix { self.file.flush().await } else { Ok(()) }
+        if fix.flags { self.file.flush().await } else { Ok(()) }
     }
 
     /// Whether a table shares no cluster with anything else, so that it may be written.
@@ -77,14 +91,14 @@ impl Checker<'_> {
         &mut self,
         refcounts: &mut Refcounts<'_>,
         references: &References,
-        fix: bool,
+        fix: Fix,
     ) -> Result<()> {
         let start = self.header.l1_offset;
         let len = u64::from(self.header.l1_size) * 8;
         let end = (start + len).min(self.file_len.next_multiple_of(8));
         let mut at = start;
         while at < end {
-            let fix = fix && self.is_alone(references, at, 1);
+            let fix = fix.flags && self.is_alone(references, at, 1);
             let mut piece = table_io::read(self.file, at, (end - at).min(PIECE)).await?;
             let entries: Vec<u64> = table_io::words(&piece).collect();
             let mut changed = false;
@@ -121,9 +135,9 @@ impl Checker<'_> {
         refcounts: &mut Refcounts<'_>,
         references: &References,
         table: &L2Table,
-        fix: bool,
+        fix: Fix,
     ) -> Result<()> {
-        let fix = fix && self.is_alone(references, table.offset, table.times());
+        let alone = self.is_alone(references, table.offset, table.times());
         let extended = self.geometry.extended_l2;
         let cluster_size = self.geometry.cluster_size();
         let mut bytes = table_io::read(self.file, table.offset, cluster_size).await?;
@@ -135,7 +149,10 @@ impl Checker<'_> {
                 continue;
             }
             let mut entry = raw;
-            if fix && let Some(correction) = examine(raw, &self.geometry).correction {
+            if alone
+                && fix.entries
+                && let Some(correction) = examine(raw, &self.geometry).correction
+            {
                 let times = table.times();
                 self.detail(format!(
                     "Repairing entry {slot} of the L2 table at {:#x}",
@@ -147,7 +164,7 @@ impl Checker<'_> {
             }
             if table.active > 0
                 && let Some(wrong) = self.check_copied(refcounts, entry).await?
-                && self.wrong_entry(&wrong.line, fix)
+                && self.wrong_entry(&wrong.line, alone && fix.flags)
             {
                 entry = wrong.correction;
             }
