@@ -29,6 +29,8 @@ use crate::transmission::transmit;
 
 /// Handshakes at a time. One that waits costs a file descriptor and a few KiB.
 const HANDSHAKES: usize = 4096;
+/// Different time limits of handshakes.
+const STAGGER: u32 = 256;
 /// How long clients that are told to leave may take to receive what they are owed.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long after a client has left its memory is given back to the system, with that of others that leave
@@ -141,6 +143,7 @@ impl Server {
         let connection = self.connection();
         let mut stopped = self.stop.subscribe();
         let open = Rc::new(Open::default());
+        let mut accepted_so_far = 0u32;
         loop {
             let slot = tokio::select! {
                 slot = handshakes.slot() => slot,
@@ -159,7 +162,10 @@ impl Server {
             match accepted {
                 Ok(accepted) => {
                     open.enter();
-                    let (open, connection) = (Rc::clone(&open), connection.clone());
+                    let open = Rc::clone(&open);
+                    let limit = connection.limit.map(|limit| staggered(limit, accepted_so_far));
+                    accepted_so_far = accepted_so_far.wrapping_add(1);
+                    let connection = Connection { limit, ..connection.clone() };
                     let notices = connection.terms.notices.clone();
                     let served = threads.run(connection, accepted, slot)?;
                     spawn_local(async move {
@@ -168,8 +174,12 @@ impl Server {
                             notices.tell(format_args!("a client was disconnected: {error}"));
                         }
                         open.leave(outcome.was_client);
-                        open.clean_up().await;
+                        if outcome.was_client {
+                            open.clean_up().await;
+                        }
                     });
+                    // However many come at once, those that are here are served in between.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     self.options.notices.tell(format_args!("cannot accept a client: {error}"));
@@ -184,6 +194,12 @@ impl Server {
         open.is_empty().await;
         Ok(())
     }
+}
+
+/// The time limit of the handshake number `number`: up to a tenth more than `limit`, so that connections
+/// which came together and say nothing do not all end at one moment, at the cost of those in use.
+fn staggered(limit: Duration, number: u32) -> Duration {
+    limit + limit / 10 * (number % STAGGER) / STAGGER
 }
 
 async fn accept(acceptor: &Acceptor) -> (&Acceptor, io::Result<Accepted>) {

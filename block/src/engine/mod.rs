@@ -15,6 +15,7 @@ mod pool;
 mod request;
 mod ring;
 mod runtime;
+mod share;
 pub mod sys;
 mod thread;
 mod vsock;

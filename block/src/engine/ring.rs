@@ -28,6 +28,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::request::{Request, Step};
 use super::runtime::spawn_local;
+use super::share;
 
 /// Prepared requests that enter the kernel together at most, unless a file says otherwise.
 const BATCH: u32 = 32;
@@ -135,6 +136,7 @@ impl Ring {
     /// Sets up a ring with `depth` submission queue entries and starts the task that drives it.
     /// Fails where the system refuses rings or their operations are too old (Linux before 5.6).
     pub(super) fn start(depth: u32) -> io::Result<Rc<Ring>> {
+        share::join();
         let depth = depth.clamp(1, 4096);
         let build = |coop: bool| {
             let mut builder = IoUring::builder();

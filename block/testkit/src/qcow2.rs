@@ -233,26 +233,60 @@ impl Layout {
     }
 }
 
-/// Spoils the refcounts of an image with 16-bit refcounts and one refcount block: five clusters at the
-/// end leak and, with `errors`, every third refcount is 0 and every fifth too high.
-pub fn damage(disk: &mut Disk, cluster: u64, errors: bool) {
+/// What [`damage`] spoils.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Five clusters at the end leak.
+    Leaks,
+    /// Besides, every third data cluster counts one reference too many, and its entry does not say that
+    /// it is the only one: so a deleted snapshot leaves clusters when it was interrupted.
+    PartialLeaks,
+    /// Besides leaks at the end, every third refcount is 0 and every fifth too high.
+    Errors,
+}
+
+fn word(disk: &Disk, offset: u64) -> u64 {
     let mut word = [0; 8];
+    disk.read(offset, &mut word);
+    u64::from_be_bytes(word)
+}
+
+/// Spoils the refcounts of an image with 16-bit refcounts, one refcount block and entries of 8 bytes.
+pub fn damage(disk: &mut Disk, cluster: u64, damage: Damage) {
+    const COPIED: u64 = 1 << 63;
+    const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
     // The header's pointer to the refcount table, whose first entry leads to the block.
-    let mut block = 48;
-    for _ in 0..2 {
-        disk.read(block, &mut word);
-        block = u64::from_be_bytes(word);
-    }
+    let block = word(disk, word(disk, 48));
     let used = disk.size().div_ceil(cluster);
     for at in used..used + 5 {
         disk.write(block + at * 2, &1u16.to_be_bytes());
     }
     disk.resize((used + 5) * cluster);
-    for at in (2..used).filter(|_| errors) {
-        if at % 3 == 0 {
-            disk.write(block + at * 2, &0u16.to_be_bytes());
-        } else if at % 5 == 0 {
-            disk.write(block + at * 2, &3u16.to_be_bytes());
+    match damage {
+        Damage::Leaks => {}
+        Damage::PartialLeaks => {
+            let (entries, l1) = (word(disk, 32) & u64::from(u32::MAX), word(disk, 40));
+            let tables = (0..entries).map(|index| word(disk, l1 + index * 8) & OFFSET);
+            let tables: Vec<u64> = tables.filter(|&table| table > 0).collect();
+            for place in
+                tables.iter().flat_map(|table| (0..cluster / 8).map(move |i| table + i * 8))
+            {
+                let entry = word(disk, place);
+                let at = (entry & OFFSET) / cluster;
+                if entry & COPIED != 0 && at.is_multiple_of(3) {
+                    disk.write(place, &(entry & !COPIED).to_be_bytes());
+                    disk.write(block + at * 2, &2u16.to_be_bytes());
+                }
+            }
+        }
+        Damage::Errors => {
+            for at in 2..used {
+                if at % 3 == 0 {
+                    disk.write(block + at * 2, &0u16.to_be_bytes());
+                } else if at % 5 == 0 {
+                    disk.write(block + at * 2, &3u16.to_be_bytes());
+                }
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Images that are made, and images that are repaired.
 
 use cairn_block::driver::Repair;
-use cairn_testkit::qcow2::{Layout, boxed, damage};
+use cairn_testkit::qcow2::{Damage, Layout, boxed, damage};
 use cairn_testkit::{Disk, Reopen, Run, Workload, run};
 
 use crate::survey::{Demand, Image, KIB, Survey, on_io_thread};
@@ -37,24 +37,27 @@ fn create() {
 }
 
 /// A used image whose refcounts were then spoilt.
-async fn damaged(layout: Layout, errors: bool) -> (Vec<Disk>, Run) {
+async fn damaged(layout: Layout, what: Damage) -> (Vec<Disk>, Run) {
     let image = Image::new(layout, 1, layout.blank().await.unwrap());
     let workload = Workload::generate(0xda, &layout.profile(40));
     let run = run(&image, &workload, layout.model()).await.unwrap();
     let mut disks = image.machine.disks();
-    damage(&mut disks[0], layout.cluster, errors);
+    damage(&mut disks[0], layout.cluster, what);
     (disks, run)
 }
 
 #[test]
 fn repair() {
     let layout = Layout::new("repair", &[], 4 * KIB, 200);
-    for (name, errors, repair) in [
-        ("repair_leaks", false, Repair::LEAKS),
-        ("repair_errors", true, Repair::LEAKS | Repair::ERRORS),
+    for (name, what, repair) in [
+        ("repair_leaks", Damage::Leaks, Repair::LEAKS),
+        ("repair_partial_leaks", Damage::PartialLeaks, Repair::LEAKS),
+        ("repair_errors", Damage::Errors, Repair::LEAKS | Repair::ERRORS),
     ] {
+        // Flags that are still to be corrected are errors, though harmless ones.
+        let errors = what != Damage::Leaks;
         on_io_thread(async {
-            let (disks, run) = damaged(layout, errors).await;
+            let (disks, run) = damaged(layout, what).await;
             let image = Image::new(layout, 0x9e, disks);
             let open = image.open().await.unwrap();
             let report = open.node().driver().check(repair).await.unwrap();

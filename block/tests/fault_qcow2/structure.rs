@@ -8,7 +8,7 @@ use cairn_block::graph::Backend;
 use cairn_block::options::Dict;
 use cairn_block::snapshot::{NewSnapshot, SnapshotKey};
 use cairn_block::{Error, Result};
-use cairn_testkit::qcow2::{Layout, boxed, damage};
+use cairn_testkit::qcow2::{Damage, Layout, boxed, damage};
 use cairn_testkit::{
     Announce, Disk, Effect, Fault, Faults, Memory, Model, Op, Profile, Value, Watchdog,
 };
@@ -61,9 +61,13 @@ fn repairs() {
     on_io_thread(async {
         let layout = Layout::new("repair", &[], 4 * KIB, 128);
         let (disks, model) = used(layout, &layout.profile(30), 9).await;
-        for (errors, repair) in [(false, Repair::LEAKS), (true, Repair::LEAKS | Repair::ERRORS)] {
+        for (what, repair) in [
+            (Damage::Leaks, Repair::LEAKS),
+            (Damage::PartialLeaks, Repair::LEAKS),
+            (Damage::Errors, Repair::LEAKS | Repair::ERRORS),
+        ] {
             let mut disks = disks.clone();
-            damage(&mut disks[0], layout.cluster, errors);
+            damage(&mut disks[0], layout.cluster, what);
             let operation = Operation::new(
                 layout,
                 (disks, model.clone()),
@@ -76,7 +80,7 @@ fn repairs() {
                     image.flush().await
                 },
             );
-            let operation = Operation { damaged: errors, ..operation };
+            let operation = Operation { damaged: what != Damage::Leaks, ..operation };
             operation.at_every_index().await;
         }
     });

@@ -30,6 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What a slow client asks for at once, and takes at a time, each second. In bytes.
 const GULP: u64 = 1 << 20;
 const SIP: usize = 1 << 10;
+/// How long a silent connection stays, unless the server ends it.
+const SILENCE: Duration = Duration::from_secs(12);
+/// Silent connections that come at one moment.
+const SILENT_BURST: usize = 20;
 /// Longest time until a new client has read its first page.
 const ENTRY: Duration = Duration::from_secs(1);
 /// Memory that the server may keep more than before the bad clients came, in KiB.
@@ -234,18 +238,19 @@ fn slow_client(socket: &Path, number: usize, over: &AtomicBool) -> std::io::Resu
     Ok(())
 }
 
-/// Connections that say nothing; the server may hang up, then others come in their place.
+/// Connections that say nothing; the server may hang up, then others come in their place. They come
+/// [`SILENT_BURST`] at once: all in one moment would keep the good clients' threads from running, which share
+/// the processors with them.
 fn silent_clients(socket: &Path, count: usize, over: &AtomicBool) {
     let mut open: Vec<Option<(UnixStream, Instant)>> = Vec::new();
     open.resize_with(count, || None);
     while !over.load(Ordering::SeqCst) {
-        for place in &mut open {
-            let is_old = |(_, since): &(UnixStream, Instant)| since.elapsed().as_secs() >= 11;
-            if place.as_ref().is_none_or(is_old) {
-                *place = UnixStream::connect(socket).ok().map(|stream| (stream, Instant::now()));
-            }
+        let is_old = |(_, since): &(UnixStream, Instant)| since.elapsed() >= SILENCE;
+        let due = open.iter_mut().filter(|place| place.as_ref().is_none_or(is_old));
+        for place in due.take(SILENT_BURST) {
+            *place = UnixStream::connect(socket).ok().map(|stream| (stream, Instant::now()));
         }
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
