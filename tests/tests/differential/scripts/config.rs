@@ -103,7 +103,7 @@ impl Config {
             options.push("data_file=disk.data,data_file_raw=on");
         }
         if self.encrypted {
-            options.push("encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=1");
+            options.push("encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10");
         }
         let mut args = vec!["create", "-q", "-f", self.format];
         if self.encrypted {

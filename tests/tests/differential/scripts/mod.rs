@@ -46,6 +46,7 @@ scripts! {
     extended_l2: Config::qcow2("extended_l2=on,cluster_size=32k", 32 * KIB);
     lazy_refcounts: Config::qcow2("lazy_refcounts=on,cluster_size=16k", 16 * KIB);
     data_file: Config { data_file: true, compressed: 0, ..Config::qcow2("cluster_size=16k", 16 * KIB) };
+    encrypted: Config { encrypted: true, compressed: 0, scripts: 6, ..Config::qcow2("cluster_size=16k", 16 * KIB) };
     overlay: Config { scripts: 9, ..Config::qcow2("cluster_size=16k", 16 * KIB) }.in_chain();
     overlay_version_2: Config::qcow2("compat=0.10,cluster_size=8k", 8 * KIB).in_chain();
     overlay_extended_l2: Config::qcow2("extended_l2=on,cluster_size=16k", 16 * KIB).in_chain();

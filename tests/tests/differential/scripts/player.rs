@@ -253,12 +253,9 @@ impl Player {
                 let before = self.model.size();
                 let shrinks = size < before;
                 let size = if shrinks { size.next_multiple_of(self.config.cluster) } else { size };
-                // With preallocation stock allocates the cluster that the old end is in, ours those behind it.
-                let whole = before.is_multiple_of(self.config.cluster);
-                let preallocation = preallocation.filter(|_| whole);
                 let text = size.to_string();
                 let mut options = vec!["-q", "--shrink"];
-                options.extend(preallocation.iter().flat_map(|kind| ["--preallocation", kind]));
+                options.extend(preallocation.into_iter().flat_map(|kind| ["--preallocation", kind]));
                 if self.img("resize", &options, &[&text])? {
                     self.model.resize(size);
                     if preallocation.is_some_and(|kind| kind != "off") && size > before {
