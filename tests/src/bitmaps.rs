@@ -84,6 +84,7 @@ fn entry(image: &[u8], at: usize) -> (Bitmap, usize) {
 fn dirty(image: &[u8], table: usize, clusters: usize, granularity: u64) -> Vec<(u64, u64)> {
     let cluster = 1_usize << field::<u32>(image, 20);
     let size = field::<u64>(image, 24);
+    let bits = offset(size.div_ceil(granularity));
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for index in 0..clusters {
         let word = field::<u64>(image, table + 8 * index);
@@ -92,13 +93,14 @@ fn dirty(image: &[u8], table: usize, clusters: usize, granularity: u64) -> Vec<(
             0 => &vec![0xff; cluster],
             at => &image[at..at + cluster],
         };
-        for bit in (0..cluster * 8).filter(|bit| data[bit / 8] & 1 << (bit % 8) != 0) {
-            let start = (index * cluster * 8 + bit) as u64 * granularity;
+        let first = index * cluster * 8;
+        let here = bits.saturating_sub(first).min(cluster * 8);
+        for bit in (0..here).filter(|bit| data[bit / 8] & 1 << (bit % 8) != 0) {
+            let start = (first + bit) as u64 * granularity;
             let end = (start + granularity).min(size);
             match ranges.last_mut() {
                 Some((_, last)) if *last == start => *last = end,
-                _ if start < size => ranges.push((start, end)),
-                _ => {}
+                _ => ranges.push((start, end)),
             }
         }
     }

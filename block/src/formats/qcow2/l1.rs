@@ -87,6 +87,16 @@ impl L1Table {
         })
     }
 
+    /// How many of the entries from `index` to `end` are empty before the first one that is not, or whose
+    /// page is another one or not in memory.
+    pub(crate) fn empty_run(&self, index: u64, end: u64) -> u64 {
+        let page = self.pages.get((index / PAGE_ENTRIES).as_usize()).and_then(OnceLock::get);
+        let entries = page.and_then(|page| page.get((index % PAGE_ENTRIES).as_usize()..));
+        let is_empty = |cell: &&AtomicU64| cell.load(Ordering::Acquire) == 0;
+        let wanted = end.saturating_sub(index).min(PAGE_ENTRIES).as_usize();
+        entries.map_or(0, |entries| entries.iter().take(wanted).take_while(is_empty).count() as u64)
+    }
+
     /// Supplies a page as read from disk.
     pub(crate) fn fill(&self, missing: MissingPage, bytes: &[u8]) {
         let entries = bytes.chunks_exact(8).map(|raw| {
@@ -150,6 +160,8 @@ mod tests {
         assert_eq!(table.get(8195), Ok(3));
         assert!(table.get(0).is_err());
         assert_eq!(table.get(8200), Ok(0));
+        assert_eq!([0, 8192, 8193, 8200].map(|index| table.empty_run(index, 8200)), [0, 1, 0, 0]);
+        assert_eq!(table.empty_run(8192, 8192), 0);
 
         table.set(8195, 0x50000);
         assert_eq!(table.get(8195), Ok(0x50000));

@@ -136,8 +136,7 @@ impl Image {
                 if !is_of_kind(&Cluster::default()) {
                     return Ok(at);
                 }
-                let coverage = self.geometry().l2_coverage();
-                at = end.min((at / coverage + 1) * coverage);
+                at = self.untabled_end(at, end);
                 continue;
             };
             let slice_end = end.min(self.slice_end(at));
@@ -188,8 +187,7 @@ impl Image {
                 None => self.slice(at).await?,
             };
             let Some(slice) = slice else {
-                let next = end
-                    .min((at / self.geometry().l2_coverage() + 1) * self.geometry().l2_coverage());
+                let next = self.untabled_end(at, end);
                 let place = Place::Unallocated { host: None };
                 push(&mut runs, Run { guest: at, len: next - at, place });
                 at = next;

@@ -18,21 +18,19 @@ pub(super) enum Change {
     Zero {
         /// Storage may be given back.
         unmap: bool,
-        /// The backing file has zeroes only in the subclusters that the range ends in.
+        /// Where the range ends within a subcluster, the backing file has zeroes in the rest of that.
         over_zeroes: bool,
     },
     /// Zeroes, where the format can say so, without storage.
     Discard,
     /// As if never written: the backing file shows through.
     Forget,
-    /// As they are, which is zeroes because nothing is allocated; anything else is an error.
-    Blank,
 }
 
 impl Change {
     /// Whether storage is not needed any more.
     fn unmaps(self) -> bool {
-        !matches!(self, Change::Zero { unmap: false, .. } | Change::Blank)
+        !matches!(self, Change::Zero { unmap: false, .. })
     }
 }
 
@@ -52,7 +50,8 @@ impl Image {
         let size = self.geometry().subcluster_size();
         let aligned =
             offset.is_multiple_of(size) && (end.is_multiple_of(size) || end == self.size());
-        // Without a backing file what is not allocated is zero.
+        // Without a backing file what is not allocated is zero. No other zeroes can be had there without
+        // writing them, so storage is given back whatever the flags say.
         if !self.geometry().zero_flag && self.backing.is_some() {
             return Err(self.unsupported("images of version 2 cannot mark clusters as zero"));
         }
@@ -64,12 +63,13 @@ impl Image {
             self.data().write_zeroes(offset, len, pass).await?;
         }
         let change = if self.geometry().zero_flag {
-            let over_zeroes = aligned || self.backing_is_zero(offset / size * size, size).await?;
+            let (start, rest) = (offset / size * size, end.next_multiple_of(size));
+            let over_zeroes = aligned
+                || (self.backing_is_zero(start, offset - start).await?
+                    && self.backing_is_zero(end, rest - end).await?);
             Change::Zero { unmap, over_zeroes }
-        } else if unmap {
-            Change::Discard
         } else {
-            Change::Blank
+            Change::Discard
         };
         self.remap(offset, end, change).await?;
         if flags.contains(WriteFlags::FUA) {
@@ -133,8 +133,7 @@ impl Image {
             if self.l1_entry(at).await?.table.is_none() && self.is_void(change) {
                 // Nothing is mapped there, and that is as good.
                 drop(locked);
-                let coverage = self.geometry().l2_coverage();
-                at = (at / coverage + 1).saturating_mul(coverage);
+                at = self.untabled_end(at, end);
                 continue;
             }
             let slice = self.writable_slice(at).await?;
@@ -150,7 +149,7 @@ impl Image {
     fn is_void(&self, change: Change) -> bool {
         match change {
             Change::Zero { .. } => false,
-            Change::Discard | Change::Blank => self.backing.is_none(),
+            Change::Discard => self.backing.is_none(),
             Change::Forget => true,
         }
     }
@@ -222,12 +221,7 @@ impl Image {
             geometry.in_cluster(from) == 0 && (geometry.in_cluster(to) == 0 || to == self.size());
         let new = match change {
             Change::Forget => empty,
-            Change::Discard | Change::Blank if host.is_none() && self.backing.is_none() => {
-                return Ok(old);
-            }
-            Change::Blank => {
-                return Err(self.unsupported("images of version 2 cannot mark clusters as zero"));
-            }
+            Change::Discard if host.is_none() && self.backing.is_none() => return Ok(old),
             Change::Discard if !whole => {
                 return Err(self.unsupported("part of a cluster cannot be given back"));
             }

@@ -384,15 +384,20 @@ impl Image {
     async fn drop_l2_tables(self: &Arc<Image>, first: u64, end: u64) -> Result<()> {
         let cluster_size = self.geometry().cluster_size();
         let coverage = self.geometry().l2_coverage();
-        for index in first..end {
+        let mut index = first;
+        while index < end {
             let start = index * coverage;
             let _locked = self.ranges.begin(start..start.saturating_add(coverage), true).await;
             let entry = self.l1_entry(start).await?;
-            let Some(offset) = entry.table else { continue };
+            let Some(offset) = entry.table else {
+                index += self.l1.load().empty_run(index, end).max(1);
+                continue;
+            };
             self.l1.load().set(index, L1Entry::default().encode());
             self.l2.forget(offset, cluster_size);
             self.metadata.remove(Structure::ACTIVE_L2, offset);
             self.pending.push(Freed { offset, clusters: 1, kind: FreedKind::Table });
+            index += 1;
         }
         Ok(())
     }

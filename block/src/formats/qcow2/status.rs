@@ -21,7 +21,7 @@ impl Image {
         precise: bool,
     ) -> Result<Extent> {
         let _inside = self.epochs.enter();
-        let len = self.query_len(len);
+        let len = self.query_len(offset, len).await?;
         // Two runs, to know that the first one is complete.
         let runs = self.map(offset, len, 2).await?;
         let Some(first) = runs.first() else {
@@ -46,7 +46,7 @@ impl Image {
     /// What the first run of a range holds, wherever it is stored.
     pub(super) async fn content_status(&self, offset: u64, len: u64) -> Result<Extent> {
         let _inside = self.epochs.enter();
-        let len = self.query_len(len);
+        let len = self.query_len(offset, len).await?;
         let cluster_end = self.geometry().cluster_start(offset) + self.geometry().cluster_size();
         let in_cluster = len.min(cluster_end - offset);
         let runs = self.map(offset, in_cluster, 2).await?;
@@ -76,10 +76,13 @@ impl Image {
         Ok(Extent { len: end - offset, status, map: None })
     }
 
-    /// Bytes that one query looks at, of `len`.
-    fn query_len(&self, len: u64) -> u64 {
-        let coverage = self.l2.slice_entries() << self.geometry().cluster_bits;
-        len.min(coverage * MAX_SLICES)
+    /// Bytes that one query looks at, of the `len` at `offset`: what has no L2 tables costs nothing.
+    async fn query_len(&self, offset: u64, len: u64) -> Result<u64> {
+        let most = (self.l2.slice_entries() << self.geometry().cluster_bits) * MAX_SLICES;
+        if len <= most || self.l1_entry(offset).await?.table.is_some() {
+            return Ok(len.min(most));
+        }
+        Ok(len.min(self.untabled_end(offset, offset + len) - offset + most))
     }
 
     /// Whether the image looks as if its metadata were allocated in advance: noticeably more clusters

@@ -60,6 +60,15 @@ impl Image {
         (offset / coverage + 1).saturating_mul(coverage)
     }
 
+    /// Where, at most at `end`, the guest range ends that begins at `offset` and has no L2 tables. There is
+    /// none at `offset`.
+    pub(super) fn untabled_end(&self, offset: u64, end: u64) -> u64 {
+        let coverage = self.geometry().l2_coverage();
+        let index = self.geometry().l1_index(offset);
+        let empty = self.l1.load().empty_run(index, end.div_ceil(coverage)).max(1);
+        end.min((index + empty).saturating_mul(coverage))
+    }
+
     /// The slice that covers guest offset `offset`, if its table exists and it is all in memory.
     pub(super) fn cached_slice(&self, offset: u64) -> Option<Arc<Slice>> {
         let raw = self.l1.load().get(self.geometry().l1_index(offset)).ok()?;

@@ -103,6 +103,7 @@ impl Config {
             options.push("data_file=disk.data,data_file_raw=on");
         }
         if self.encrypted {
+            // Whatever time is asked for, stock takes seconds to find out how many iterations fill it.
             options.push("encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10");
         }
         let mut args = vec!["create", "-q", "-f", self.format];

@@ -1,8 +1,15 @@
 //! What an image must hold after the operations so far.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::config::{BACKING, Config};
+
+/// Bytes of the disk that [`Model::tells_zeroes`] answers for as one: no file has larger clusters where
+/// that matters.
+const GRAIN: usize = 64 << 10;
+/// Bytes that the tools compare as one, at least.
+const SECTOR: usize = 512;
 
 /// Bytes of everything that can be read.
 pub(crate) struct Model {
@@ -19,9 +26,8 @@ pub(crate) struct Model {
     below: Option<usize>,
     /// Clusters that may have been allocated at some time.
     touched: HashSet<u64>,
-    /// The tools may have kept the storage of zeroes in different cases, as they do in version 2, and at
-    /// the end of a disk that is committed or gets another backing file.
-    pub(crate) zeroes_differ: bool,
+    /// Numbers of the [`GRAIN`]s whose zeroes one tool may keep as data and the other one without storage.
+    loose_zeroes: HashSet<usize>,
     /// Version 2 of the format, which knows no clusters that read as zeroes.
     version_2: bool,
 }
@@ -33,7 +39,6 @@ impl Model {
         let mut disk = backing.first().cloned().unwrap_or_default();
         disk.resize(size, 0);
         let below = config.chain.then_some(0);
-        let version_2 = config.is_version_2();
         Model {
             config,
             disk,
@@ -42,8 +47,8 @@ impl Model {
             backing,
             below,
             touched: HashSet::new(),
-            zeroes_differ: version_2,
-            version_2,
+            loose_zeroes: HashSet::new(),
+            version_2: config.is_version_2(),
         }
     }
 
@@ -52,12 +57,20 @@ impl Model {
         self.disk.len() as u64
     }
 
-    /// Replaces bytes with those of `content`.
-    pub(crate) fn write(&mut self, offset: u64, len: u64, content: impl Iterator<Item = u8>) {
-        let range = &mut self.disk[usize_of(offset)..][..usize_of(len)];
-        for (byte, new) in range.iter_mut().zip(content) {
-            *byte = new;
+    /// Replaces bytes with those of `content`, again and again.
+    pub(crate) fn write(&mut self, offset: u64, len: u64, content: &[u8]) {
+        for part in self.range(offset, len).chunks_mut(content.len()) {
+            part.copy_from_slice(&content[..part.len()]);
         }
+    }
+
+    /// Replaces bytes with `byte`.
+    pub(crate) fn fill(&mut self, offset: u64, len: u64, byte: u8) {
+        self.range(offset, len).fill(byte);
+    }
+
+    fn range(&mut self, offset: u64, len: u64) -> &mut [u8] {
+        &mut self.disk[usize_of(offset)..][..usize_of(len)]
     }
 
     /// Gives a range back, which reads as zeroes then: all of a raw image's, whole clusters of others.
@@ -74,7 +87,7 @@ impl Model {
             }
         }
         if start < end {
-            self.write(start, end - start, std::iter::repeat(0));
+            self.fill(start, end - start, 0);
         }
     }
 
@@ -122,7 +135,10 @@ impl Model {
         match options {
             "compat=0.10" => {
                 self.version_2 = true;
-                self.zeroes_differ = true;
+                // Where nothing shows through, ours drops clusters that are marked as zero, and stock
+                // those that have no storage and no backing file, however short, below them.
+                let shown = self.below.map_or(0, |below| self.backing[below].len());
+                self.loosen(|sector| sector >= shown / SECTOR);
             }
             "compat=1.1" => self.version_2 = false,
             _ => {}
@@ -131,7 +147,9 @@ impl Model {
 
     /// Moves the content into the file below, which grows if need be.
     pub(crate) fn commit(&mut self) {
-        self.zeroes_differ = true;
+        // Stock works in units of 64 KiB, and stores zeroes as data in those that have data, too, or that
+        // the disk ends in.
+        self.loosen(|_| true);
         let below = &mut self.backing[self.below.expect("a file that was committed to")];
         if below.len() < self.disk.len() {
             below.resize(self.disk.len(), 0);
@@ -143,9 +161,31 @@ impl Model {
     pub(crate) fn rebase(&mut self, name: Option<&str>) {
         // What differs is copied.
         self.touch(0, self.size());
-        self.zeroes_differ = true;
         self.below = name.and_then(|name| BACKING.iter().position(|other| *other == name));
+        // Where zeroes of the old backing file hide data of the new one, stock stores them as data.
+        let shown = self.below.map_or(Vec::new(), |below| self.backing[below].clone());
+        let shown: Vec<bool> = shown.chunks(SECTOR).map(|sector| !is_zero(sector)).collect();
+        self.loosen(|sector| shown.get(sector) == Some(&true));
     }
+
+    /// From now on the tools need not agree on how zeroes are kept in those sectors that are `of_kind`.
+    fn loosen(&mut self, of_kind: impl Fn(usize) -> bool) {
+        let sectors = self.disk.chunks(SECTOR).enumerate();
+        let zeroes = sectors.filter(|(sector, content)| of_kind(*sector) && is_zero(content));
+        self.loose_zeroes.extend(zeroes.map(|(sector, _)| sector * SECTOR / GRAIN));
+    }
+
+    /// Whether a map of the image must tell zeroes in `range` from data. It need not after commands in
+    /// which stock turns some zeroes into data that ours keeps without storage, in less time and space.
+    pub(crate) fn tells_zeroes(&self, range: Range<u64>) -> bool {
+        let range = usize_of(range.start)..usize_of(range.end);
+        let mut grains = range.start / GRAIN..range.end.div_ceil(GRAIN);
+        !grains.all(|grain| self.loose_zeroes.contains(&grain)) || !is_zero(&self.disk[range])
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// A length in memory.
