@@ -196,9 +196,15 @@ impl Image {
         let locked = self.ranges.begin(start..end, true).await;
         let slice = self.writable_slice(start).await?;
         let backing_shows = self.backing.as_ref().is_some_and(|backing| backing.size() > start);
+        let all = self.geometry().all_subclusters();
+        // Empty storage shows at once, as noise if it is encrypted, before the old end, too; but not where
+        // subclusters say which data counts.
+        let shows_zeroes = self.geometry().extended_l2 || !self.crypt.is_encrypted();
         match self.cluster(&slice, start).await? {
-            Cluster::Standard(Standard { host: Some(_), .. }) => Ok(()),
-            Cluster::Standard(Standard { allocated: 0, zero: 0, .. }) if !backing_shows => {
+            Cluster::Standard(Standard { allocated, .. }) if allocated == all => Ok(()),
+            Cluster::Standard(Standard { host: None, allocated: 0, zero: 0, .. })
+                if !backing_shows && shows_zeroes =>
+            {
                 self.preallocate_piece(start, end, prealloc).await.map(drop)
             }
             // What the subclusters of the tail show needs no storage.

@@ -176,11 +176,13 @@ impl Model {
     }
 
     /// Whether a map of the image must tell zeroes in `range` from data. It need not after commands in
-    /// which stock turns some zeroes into data that ours keeps without storage, in less time and space.
+    /// which stock turns some zeroes into data that ours keeps without storage, in less time and space,
+    /// nor beside a raw data file, which has all zeroes whether clusters are marked or not.
     pub(crate) fn tells_zeroes(&self, range: Range<u64>) -> bool {
         let range = usize_of(range.start)..usize_of(range.end);
         let mut grains = range.start / GRAIN..range.end.div_ceil(GRAIN);
-        !grains.all(|grain| self.loose_zeroes.contains(&grain)) || !is_zero(&self.disk[range])
+        let is_loose = self.config.data_file || grains.all(|g| self.loose_zeroes.contains(&g));
+        !is_loose || !is_zero(&self.disk[range])
     }
 }
 
