@@ -251,7 +251,8 @@ impl Player {
                 let size = if shrinks { size.next_multiple_of(self.config.cluster) } else { size };
                 let text = size.to_string();
                 let mut options = vec!["-q", "--shrink"];
-                options.extend(preallocation.into_iter().flat_map(|kind| ["--preallocation", kind]));
+                options
+                    .extend(preallocation.into_iter().flat_map(|kind| ["--preallocation", kind]));
                 if self.img("resize", &options, &[&text])? {
                     self.model.resize(size);
                     if preallocation.is_some_and(|kind| kind != "off") && size > before {
