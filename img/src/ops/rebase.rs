@@ -28,8 +28,8 @@ const PARALLEL: usize = 8;
 /// Smallest unit in which differences are looked for, in bytes.
 const LEAST_UNIT: u64 = 512;
 
-/// Zeroes between data, shorter than this many bytes, are written along with the data: one request more
-/// costs more than they do.
+/// Zeroes beside data, of up to this many bytes, are written along with the data: one request more costs
+/// more than they do.
 const SHORT_ZEROES: usize = 64 << 10;
 
 /// The new backing file.
@@ -304,29 +304,15 @@ impl Rebase<'_> {
             if before == after {
                 continue;
             }
-            let mut range = index * unit..index * unit + before.len();
+            let range = index * unit..index * unit + before.len();
             let zero = is_zero(before);
-            if !self.compress {
-                if !zero
-                    && let [.., (data, false), (gap, true)] = &runs[..]
-                    && data.end == gap.start
-                    && gap.end == range.start
-                    && gap.len() < SHORT_ZEROES
-                {
-                    runs.pop();
-                    range.start = runs.last().map_or(range.start, |(data, _)| data.end);
-                }
-                if let Some((run, same)) = runs.last_mut()
-                    && run.end == range.start
-                    && *same == zero
-                {
-                    run.end = range.end;
-                    continue;
-                }
+            if self.compress {
+                runs.push((range, zero));
+            } else {
+                append(&mut runs, range, zero);
             }
-            runs.push((range, zero));
         }
-        runs
+        if self.compress { runs } else { join_short_zeroes(&runs) }
     }
 
     /// Writes what the old chain shows in `run`, relative to `start`.
@@ -346,6 +332,28 @@ impl Rebase<'_> {
         }
         Ok(())
     }
+}
+
+/// Appends a run to `runs`, whose last one becomes longer if it ends there and is of the same kind.
+fn append(runs: &mut Vec<(Range<usize>, bool)>, range: Range<usize>, zero: bool) {
+    match runs.last_mut() {
+        Some((last, same)) if last.end == range.start && *same == zero => last.end = range.end,
+        _ => runs.push((range, zero)),
+    }
+}
+
+/// Makes short runs of zeroes part of the data that they touch.
+fn join_short_zeroes(runs: &[(Range<usize>, bool)]) -> Vec<(Range<usize>, bool)> {
+    let is_data = |index: Option<usize>| {
+        index.and_then(|index| runs.get(index)).filter(|(_, zero)| !zero).map(|(run, _)| run)
+    };
+    let mut joined = Vec::with_capacity(runs.len());
+    for (index, (run, zero)) in runs.iter().enumerate() {
+        let touches = is_data(index.checked_sub(1)).is_some_and(|data| data.end == run.start)
+            || is_data(Some(index + 1)).is_some_and(|data| data.start == run.end);
+        append(&mut joined, run.clone(), *zero && !(run.len() <= SHORT_ZEROES && touches));
+    }
+    joined
 }
 
 /// Whether block status alone tells that `image` shows zeroes in all of `range`; no image shows only
@@ -380,4 +388,32 @@ async fn read(image: Option<&Backend>, range: &Range<u64>) -> Result<IoBufMut> {
     let mut whole = IoBufMut::zeroed(len);
     whole.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
     Ok(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_zeroes_are_written_with_the_data_that_they_touch() {
+        const K: usize = 1 << 10;
+        let join = |runs: &[(Range<usize>, bool)]| join_short_zeroes(runs);
+        let before = join(&[(0..64 * K, true), (64 * K..65 * K, false)]);
+        assert_eq!(before, [(0..65 * K, false)]);
+        let between = join(&[(0..K, false), (K..9 * K, true), (9 * K..10 * K, false)]);
+        assert_eq!(between, [(0..10 * K, false)]);
+        let long = [(0..K, false), (K..66 * K, true), (66 * K..67 * K, false)];
+        assert_eq!(join(&long), long);
+        let apart = [(0..K, false), (2 * K..3 * K, true), (4 * K..5 * K, false)];
+        assert_eq!(join(&apart), apart);
+    }
+
+    #[test]
+    fn runs_of_one_kind_become_one() {
+        let mut runs = Vec::new();
+        for (range, zero) in [(0..1, true), (1..2, true), (2..3, false), (5..6, false)] {
+            append(&mut runs, range, zero);
+        }
+        assert_eq!(runs, [(0..2, true), (2..3, false), (5..6, false)]);
+    }
 }

@@ -172,8 +172,8 @@ impl Pair {
 
     /// What is to be done at `at`, and for how many bytes.
     async fn work(&self, at: u64, len: u64) -> Result<(Work, u64)> {
-        let (first, len) = status(&self.first, at, len).await?;
-        let (second, len) = status(&self.second, at, len).await?;
+        let (first, len) = status(&self.first, at, len, self.strict).await?;
+        let (second, len) = status(&self.second, at, len, self.strict).await?;
         let work = match (first.contains(Status::ZERO), second.contains(Status::ZERO)) {
             _ if self.strict && first != second => Work::Differ,
             (true, true) => Work::Nothing,
@@ -219,16 +219,20 @@ impl Pair {
     }
 }
 
-/// Status of `image` at `at`, and for how many bytes; behind the end everything is zero.
-async fn status(image: &Backend, at: u64, len: u64) -> Result<(Status, u64)> {
+/// Status of `image` at `at`, and for how many bytes; behind the end everything is zero. With `strict`, it
+/// goes by place, and has all that allocation means: where the run ends, and who else could be asked, are no
+/// part of that.
+async fn status(image: &Backend, at: u64, len: u64, strict: bool) -> Result<(Status, u64)> {
     if at >= image.size() {
         return Ok((Status::ZERO, len));
     }
-    let found = image
-        .content_above(None, at, len)
-        .await
-        .map_err(|error| Error::from(error).with_status(EXIT_STATUS))?;
-    Ok((found.extent.status, found.extent.len))
+    let found = if strict {
+        image.status_above(None, at, len, true).await
+    } else {
+        image.content_above(None, at, len).await
+    };
+    let extent = found.map_err(|error| Error::from(error).with_status(EXIT_STATUS))?.extent;
+    Ok((extent.status - Status::EOF - Status::RECURSE, extent.len))
 }
 
 /// Reads `len` bytes, less only at the end of a piece, if there is an image to read from.
