@@ -58,7 +58,10 @@ impl Player {
             rights.next_if(|run| run.end == end);
             at = end;
         }
-        Ok(())
+        match lefts.next().or_else(|| rights.next()) {
+            Some(more) => Err(format!("one image's map goes on at {at}: {more:?}")),
+            None => Ok(()),
+        }
     }
 
     /// What both tools say of an image, which must be the same. Nothing is to be repaired, so `check`
